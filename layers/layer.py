@@ -1,0 +1,101 @@
+"""What every layer of a network states about itself."""
+
+import abc
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from .arithmetic import FLOAT, Arithmetic, Array
+from .errors import ModelError, ShapeError
+
+Shape = tuple[int, ...]
+
+
+def parameter(values: Any, name: str) -> np.ndarray:
+    """`values` as a read-only float64 array; widening from float32 is exact.
+
+    **Raises:** `ModelError` if an entry is not finite or not a real floating-point number.
+    """
+    given = np.asarray(values)
+    if given.dtype.kind not in "fiu":
+        raise ModelError(f"`{name}` has dtype {given.dtype}, expected real floating-point numbers.")
+    array = np.array(given, dtype=np.float64)
+    if given.dtype.kind in "iu" and not np.array_equal(array.astype(given.dtype), given):
+        raise ModelError(f"`{name}` holds integers beyond 2^53, which float64 cannot represent exactly.")
+    bad = array.size - int(np.count_nonzero(np.isfinite(array)))
+    if bad:
+        raise ModelError(
+            f"`{name}` of shape {array.shape} has {bad} entries that are NaN or infinite; "
+            "a bound needs finite weights. Was the training divergent, or the file damaged?"
+        )
+    array.setflags(write=False)
+    return array
+
+
+class Layer(abc.ABC):
+    """A map from one or more arrays to one array.
+
+    Shapes exclude the batch axis; every array a layer is given or returns has one leading batch axis.
+    """
+
+    @abc.abstractmethod
+    def output_shape(self, *shapes: Shape) -> Shape:
+        """Shape of the output for inputs of these shapes.
+
+        **Raises:** `ShapeError` if they do not fit the layer.
+        """
+
+    @abc.abstractmethod
+    def forward(self, *inputs: Array, arithmetic: Arithmetic = FLOAT) -> Array:
+        """The layer's value, batch first."""
+
+    def parameters(self) -> dict[str, Any]:
+        """Everything besides its type that determines the layer's map, in a fixed order."""
+        fields = dataclasses.fields(self)  # type: ignore[arg-type]
+        return {field.name: getattr(self, field.name) for field in fields}
+
+    def describe(self) -> str:
+        """A few words for tables: the layer's kind."""
+        return type(self).__name__
+
+
+class LinearLayer(Layer):
+    """An affine map; its linear part is stated input by input.
+
+    With inputs x_0, .., x_p the value is sum_i T_i x_i + offset: `apply` is T_i, `apply_transposed` its adjoint.
+    """
+
+    @abc.abstractmethod
+    def apply(self, x: Array, position: int, shapes: tuple[Shape, ...], arithmetic: Arithmetic = FLOAT) -> Array:
+        """T_position x for a batch x of shape (batch, *shapes[position])."""
+
+    @abc.abstractmethod
+    def apply_transposed(self, y: np.ndarray, position: int, shapes: tuple[Shape, ...]) -> np.ndarray:
+        """The adjoint T_position^T y for a batch y of the output's shape."""
+
+    def offset(self) -> np.ndarray | None:
+        """The constant part, broadcastable to the output's shape; None for zero."""
+        return None
+
+    def keeps_order(self) -> bool:
+        """Whether the linear part of a single input is the identity on the flattened array."""
+        return False
+
+    def forward(self, *inputs: Array, arithmetic: Arithmetic = FLOAT) -> Array:
+        shapes = tuple(tuple(x.shape[1:]) for x in inputs)
+        value = self.apply(inputs[0], 0, shapes, arithmetic)
+        for position in range(1, len(inputs)):
+            value = value + self.apply(inputs[position], position, shapes, arithmetic)
+        offset = self.offset()
+        return value if offset is None else value + arithmetic.constant(offset)
+
+
+def one_input(layer: Layer, shapes: tuple[Shape, ...]) -> Shape:
+    """The only shape in `shapes`, for layers of one input.
+
+    **Raises:** `ShapeError` otherwise.
+    """
+    if len(shapes) != 1:
+        raise ShapeError(f"{layer.describe()} takes one input, got {len(shapes)}.")
+    return shapes[0]
