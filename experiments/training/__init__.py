@@ -1,0 +1,1 @@
+"""Small classifiers to verify, trained and exported by one command each."""
