@@ -1,0 +1,127 @@
+r"""Symmetric matrices with a chordal block pattern: Cholesky factor, inverse, and completion.
+
+A matrix is a dictionary of its lower blocks, (i, j) with i >= j. The factor is the layer-by-layer recursion of the
+papers: each diagonal block it takes the root of is a cost-to-go Q_k.
+"""
+
+import dataclasses
+
+import numpy as np
+from scipy.linalg.lapack import dpotrf, dpotrs, dtrtri, dtrtrs
+
+from .structure import Structure
+
+Blocks = dict[tuple[int, int], np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Factor:
+    """M = L L^T: `roots[k]` is L_kk, `columns[k]` the rows of column k below it, stacked (None if there are none)."""
+
+    structure: Structure
+    roots: tuple[np.ndarray, ...]
+    columns: tuple[np.ndarray | None, ...]
+
+    def inverse(self) -> np.ndarray:
+        """The dense inverse, from the last block to the first; O(n^2) times the width of the pattern."""
+        s = self.structure
+        inverse = np.empty((s.size, s.size))
+        for k in range(s.blocks - 1, -1, -1):
+            root = dtrtri(self.roots[k], lower=1)[0]
+            own, column = root.T @ root, self.columns[k]
+            if column is not None:
+                t = column @ root
+                after = slice(s.offsets[k + 1], s.size)
+                side = -(t.T @ inverse[s.later_rows[k], after])
+                inverse[s.rows[k], after] = side
+                inverse[after, s.rows[k]] = side.T
+                own = own - inverse[s.rows[k], s.later_rows[k]] @ t
+            elif k < s.blocks - 1:
+                inverse[s.rows[k], s.offsets[k + 1] :] = 0
+                inverse[s.offsets[k + 1] :, s.rows[k]] = 0
+            inverse[s.rows[k], s.rows[k]] = (own + own.T) / 2
+        return inverse
+
+    def solve(self, right: np.ndarray) -> np.ndarray:
+        """M^{-1} times a dense matrix."""
+        s, x = self.structure, right.copy()
+        for k in range(s.blocks):
+            x[s.rows[k]] = dtrtrs(self.roots[k], x[s.rows[k]], lower=1)[0]
+            if self.columns[k] is not None:
+                x[s.later_rows[k]] -= self.columns[k] @ x[s.rows[k]]
+        for k in range(s.blocks - 1, -1, -1):
+            if self.columns[k] is not None:
+                x[s.rows[k]] -= self.columns[k].T @ x[s.later_rows[k]]
+            x[s.rows[k]] = dtrtrs(self.roots[k], x[s.rows[k]], lower=1, trans=1)[0]
+        return x
+
+
+def factorise(matrix: Blocks, structure: Structure) -> Factor | None:
+    """The block Cholesky factor, or None if the matrix is not positive definite (in floating point)."""
+    work = dict(matrix)
+    sizes = np.diff(structure.offsets)
+    roots, columns = [], []
+    for k in range(structure.blocks):
+        root, failed = dpotrf(work[k, k], lower=1, clean=1)
+        if failed:
+            return None
+        roots.append(root)
+        later = structure.later[k]
+        if not later:
+            columns.append(None)
+            continue
+        stacked = np.concatenate([work[i, k] if (i, k) in work else np.zeros((sizes[i], sizes[k])) for i in later])
+        column = dtrtrs(root, stacked.T, lower=1)[0].T
+        columns.append(column)
+        update = column @ column.T
+        ends = np.cumsum([0, *(sizes[i] for i in later)])
+        for a, i in enumerate(later):
+            for b, j in enumerate(later[: a + 1]):
+                block = update[ends[a] : ends[a + 1], ends[b] : ends[b + 1]]
+                work[i, j] = work[i, j] - block if (i, j) in work else -block
+    return Factor(structure, tuple(roots), tuple(columns))
+
+
+def complete(matrix: np.ndarray, structure: Structure) -> None:
+    """Fills, in place, the entries outside the pattern by the completion of largest determinant.
+
+    Its inverse has the pattern (Grone et al. 1984); block k is conditionally independent of what lies outside its
+    column given the column: Y_k,out = Y_k,U Y_UU^{-1} Y_U,out.
+    """
+    for k in range(structure.blocks - 2, -1, -1):
+        outside, later, own = structure.outside_rows[k], structure.later_rows[k], structure.rows[k]
+        if outside is None:
+            continue
+        known = matrix[later]
+        root, failed = dpotrf(known[:, later], lower=1)
+        if failed or root.size == 0:
+            block = np.zeros((own.stop - own.start, matrix[outside].shape[0]))
+        else:
+            block = dpotrs(root, known[:, own], lower=1)[0].T @ known[:, outside]
+        matrix[own, outside] = block
+        matrix[outside, own] = block.T
+
+
+def cliques_positive(matrix: np.ndarray, structure: Structure) -> bool:
+    """Whether every fully known block is positive definite, that is, whether a positive completion exists."""
+    return not any(dpotrf(matrix[rows][:, rows], lower=1)[1] for rows in structure.cliques)
+
+
+def multiply(matrix: Blocks, right: np.ndarray, structure: Structure) -> np.ndarray:
+    """The symmetric block matrix times a dense one."""
+    result = np.zeros((structure.size, right.shape[1]))
+    for (i, j), block in matrix.items():
+        result[structure.rows[i]] += block @ right[structure.rows[j]]
+        if i != j:
+            result[structure.rows[j]] += block.T @ right[structure.rows[i]]
+    return result
+
+
+def inner(matrix: Blocks, dense: np.ndarray, structure: Structure) -> float:
+    """trace(matrix dense) for a symmetric dense matrix; only entries on the pattern are read."""
+    return float(
+        sum(
+            (1 if i == j else 2) * np.vdot(block, dense[structure.rows[i], structure.rows[j]])
+            for (i, j), block in matrix.items()
+        )
+    )

@@ -1,0 +1,172 @@
+r"""The linear algebra of one interior-point iteration, in terms of the rows p_i, q_i only.
+
+No constraint matrix F_i = p_i q_i^T + q_i p_i^T is formed. With Z = M^{-1} and the dual matrix Y,
+
+    <F_i, X> = 2 p_i^T X q_i,
+    trace(F_i Z F_j Y) = (QZP')_ij (PYQ')_ij + (PZQ')_ij (QYP')_ij + (QZQ')_ij (PYP')_ij + (PZP')_ij (QYQ')_ij,
+
+and P, Q are block-sparse, so everything is products of narrow blocks and entrywise products of m x m matrices.
+"""
+
+import dataclasses
+import functools
+
+import numpy as np
+
+from .block_matrix import Blocks
+from .inequality import Inequality
+from .structure import Structure
+
+Rows = list[dict[int, np.ndarray]]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Forms:
+    """PX, QX (m x n) and PXP', QXP', QXQ' (m x m) for a symmetric X."""
+
+    p: np.ndarray
+    q: np.ndarray
+    pp: np.ndarray
+    qp: np.ndarray
+    qq: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class NewtonSystem:
+    """The data of M(rho, lam) arranged for an interior-point iteration. A point is the vector (lam, rho)."""
+
+    inequality: Inequality
+    structure: Structure
+
+    @functools.cached_property
+    def _input(self) -> int:
+        return self.inequality.input_size
+
+    @functools.cached_property
+    def _neurons(self) -> list[slice]:
+        rows = self.structure.rows[1:]
+        return [slice(row.start - self._input, row.stop - self._input) for row in rows]
+
+    @functools.cached_property
+    def _lower_maps(self) -> Rows | None:
+        """alpha A by layer; None where alpha is zero throughout, and P selects blocks."""
+        if not any(np.any(c.lower) for c in self.inequality.constraints):
+            return None
+        return [{j: c.lower[:, None] * a for j, a in c.maps.items()} for c in self.inequality.constraints]
+
+    @functools.cached_property
+    def _upper_maps(self) -> Rows:
+        return [{j: c.upper[:, None] * a for j, a in c.maps.items()} for c in self.inequality.constraints]
+
+    @functools.cached_property
+    def _output_blocks(self) -> Blocks:
+        output = self.inequality.output
+        return {(i, j): output[i].T @ output[j] for i in output for j in output if i >= j}
+
+    @functools.cached_property
+    def _group_starts(self) -> np.ndarray | None:
+        """Where each multiplier's neurons start; None when there is one neuron each."""
+        constraints = self.inequality.constraints
+        if all(c.coupled == 1 for c in constraints):
+            return None
+        starts = [np.arange(c.groups) * c.coupled + row.start for c, row in zip(constraints, self._neurons, strict=True)]
+        return np.concatenate(starts)
+
+    @functools.cached_property
+    def _neuron_group(self) -> np.ndarray:
+        counts = np.concatenate([np.full(c.groups, c.coupled) for c in self.inequality.constraints])
+        return np.repeat(np.arange(len(counts)), counts)
+
+    @functools.cached_property
+    def needs_sign_constraint(self) -> bool:
+        """Whether lam >= 0 is not implied by M >= 0: only products alpha beta > 0 add to earlier diagonal blocks."""
+        return any(np.any(c.lower * c.upper > 0) for c in self.inequality.constraints)
+
+    def matrix(self, point: np.ndarray, homogeneous: bool = False) -> Blocks:
+        """M(rho, lam); without its constant part -C^T C if `homogeneous`."""
+        blocks: Blocks = {} if homogeneous else {key: -value for key, value in self._output_blocks.items()}
+
+        def add(i: int, j: int, value: np.ndarray) -> None:
+            blocks[i, j] = blocks[i, j] + value if (i, j) in blocks else value
+
+        add(0, 0, point[-1] * np.eye(self._input))
+        neurons = point[:-1][self._neuron_group]
+        for k, (c, row) in enumerate(zip(self.inequality.constraints, self._neurons, strict=True), start=1):
+            multipliers = neurons[row]
+            add(k, k, 2 * np.diag(multipliers))
+            coupling, product = multipliers * (c.lower + c.upper), 2 * multipliers * c.lower * c.upper
+            for j, a in c.maps.items():
+                add(k, j, -coupling[:, None] * a)
+                if np.any(product):
+                    for i, b in c.maps.items():
+                        if i >= j:
+                            add(i, j, b.T @ (product[:, None] * a))
+        return blocks
+
+    def constant_part(self, dense: np.ndarray) -> float:
+        """<C^T C, Y>, the dual objective."""
+        rows = self.structure.rows
+        terms = self._output_blocks.items()
+        return float(sum((1 if i == j else 2) * np.vdot(block, dense[rows[i], rows[j]]) for (i, j), block in terms))
+
+    def forms(self, x: np.ndarray) -> Forms:
+        q = self._rows_times(self._upper_maps, x)
+        qq = self._times_rows(q, self._upper_maps)
+        if self._lower_maps is None:
+            return Forms(x[self._input :], q, x[self._input :, self._input :], q[:, self._input :], qq)
+        p = self._rows_times(self._lower_maps, x)
+        return Forms(p, q, self._times_rows(p, self._lower_maps), self._times_rows(q, self._lower_maps), qq)
+
+    def _rows_times(self, maps: Rows, x: np.ndarray) -> np.ndarray:
+        """(S - D A) X, where S selects the neurons and `maps` holds D A."""
+        result = x[self._input :].copy()
+        for row, layer in zip(self._neurons, maps, strict=True):
+            for j, a in layer.items():
+                result[row] -= a @ x[self.structure.rows[j]]
+        return result
+
+    def _times_rows(self, x: np.ndarray, maps: Rows) -> np.ndarray:
+        result = x[:, self._input :].copy()
+        for row, layer in zip(self._neurons, maps, strict=True):
+            for j, a in layer.items():
+                result[:, row] -= x[:, self.structure.rows[j]] @ a.T
+        return result
+
+    def gradient(self, x: np.ndarray, forms: Forms) -> np.ndarray:
+        """<F_i, X> for every multiplier, then <E, X>."""
+        return np.append(self._by_group(2 * np.einsum("ii->i", forms.qp)), np.trace(x[: self._input, : self._input]))
+
+    def gradient_on_pattern(self, x: np.ndarray) -> np.ndarray:
+        """The same for an X known on the chordal pattern only."""
+        result = np.empty(self.structure.size - self._input)
+        rows = self.structure.rows
+        for k, (c, row) in enumerate(zip(self.inequality.constraints, self._neurons, strict=True), start=1):
+            value = np.einsum("ii->i", x[rows[k], rows[k]]).copy()
+            for j, a in c.maps.items():
+                value -= (c.lower + c.upper) * np.einsum("ij,ij->i", x[rows[k], rows[j]], a)
+                if self._lower_maps is not None:
+                    for i, b in c.maps.items():
+                        value += c.lower * c.upper * np.einsum("ij,ij->i", b @ x[rows[i], rows[j]], a)
+            result[row] = 2 * value
+        return np.append(self._by_group(result), np.trace(x[: self._input, : self._input]))
+
+    def schur(self, z: np.ndarray, y: np.ndarray, z_forms: Forms, y_forms: Forms) -> np.ndarray:
+        """trace(F_i Z F_j Y) for all pairs of multipliers and rho."""
+        b = z_forms.qp * y_forms.qp.T
+        b += b.T.copy()
+        b += z_forms.qq * y_forms.pp
+        b += z_forms.pp * y_forms.qq
+        u = slice(0, self._input)
+        side = np.einsum("ij,ij->i", z_forms.p[:, u], y_forms.q[:, u])
+        side += np.einsum("ij,ij->i", z_forms.q[:, u], y_forms.p[:, u])
+        if self._group_starts is not None:
+            b = np.add.reduceat(np.add.reduceat(b, self._group_starts, axis=0), self._group_starts, axis=1)
+        m = len(b)
+        full = np.empty((m + 1, m + 1))
+        full[:m, :m] = b
+        full[m, :m] = full[:m, m] = self._by_group(side)
+        full[m, m] = np.vdot(z[u, u], y[u, u])
+        return full
+
+    def _by_group(self, values: np.ndarray) -> np.ndarray:
+        return values if self._group_starts is None else np.add.reduceat(values, self._group_starts)
