@@ -1,0 +1,1 @@
+"""Our solvers beside other people's on trained networks."""

@@ -1,0 +1,192 @@
+"""Reads the benchmark folder: trained weights of arXiv 2405.01125 and the bounds published for them.
+
+The folder holds `mlp/mlp_L*_W*.mat`, `digits/fnn*_weights.mat`, `versatility/FC-R18.mat` and `published.csv`, and is no
+part of this package. **Source:** Pauli, Gramlich, Allgoewer, "Lipschitz constant estimation for general neural network
+architectures using control tools", arXiv 2405.01125, and its data sets.
+"""
+
+import csv
+import dataclasses
+import functools
+import itertools
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import scipy.io
+from netgain.layers import Add, Affine, Graph, GraphBuilder, Layer, Relu, sequential
+
+from ..idx import DataError
+
+_DIGITS_CLASS = 7
+
+Weights = Mapping[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Published:
+    """A row of published.csv. `seconds` is on the authors' machine, None if not stated."""
+
+    method: str
+    bound: float
+    seconds: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A network of the folder, read when it is built. `published`: SDP bounds only, those of the same map."""
+
+    name: str
+    build: Callable[[], Graph]
+    published: tuple[Published, ...] = ()
+
+
+def read_folder(folder: Path) -> tuple[Network, ...]:
+    """Every network of the folder, small ones first within each family.
+
+    **Raises:** `DataError` if there is none.
+    """
+    table = _published(folder / "published.csv")
+    networks = [*_digits(folder, table), *_perceptrons(folder, table), *_residual(folder, table)]
+    if not networks:
+        raise DataError(f"{folder}: no mlp/mlp_L*_W*.mat, digits/fnn*_weights.mat or versatility/FC-R18.mat.")
+    return tuple(networks)
+
+
+def perceptron(pairs: Sequence[tuple[np.ndarray, np.ndarray]], name: str) -> Graph:
+    """W_k relu(.. relu(W_1 u + b_1) ..) + b_k, without activation after the last."""
+    layers: list[Layer] = []
+    for weight, bias in pairs:
+        layers += [Affine(weight, bias), Relu()]
+    return sequential((pairs[0][0].shape[1],), layers[:-1], name)
+
+
+def residual_network(weights: Weights, relu_after_sum: bool, name: str) -> Graph:
+    """x = relu(W u + b), then blocks x -> s(x + W2 relu(W1 x + b1) + b2), then an affine output.
+
+    As trained, s = relu. The SDP published for this network leaves s out, so its bound is one of the network with s
+    the identity, which is another map.
+    """
+    builder = GraphBuilder()
+    node = builder.add(Affine(weights["input_layer_weight"], weights["input_layer_bias"].ravel()),
+                       builder.input((weights["input_layer_weight"].shape[1],)))
+    node = builder.add(Relu(), node)
+    for block in itertools.takewhile(lambda k: f"blocks_{k}_fc1_weight" in weights, itertools.count()):
+        inner, outer = (Affine(weights[f"blocks_{block}_fc{i}_weight"], weights[f"blocks_{block}_fc{i}_bias"].ravel())
+                        for i in (1, 2))
+        branch = builder.add(outer, builder.add(Relu(), builder.add(inner, node)))
+        node = builder.add(Add((1, 1)), node, branch)
+        node = builder.add(Relu(), node) if relu_after_sum else node
+    output = Affine(weights["output_layer_weight"], weights["output_layer_bias"].ravel())
+    return builder.build(builder.add(output, node), name)
+
+
+def affine_chain(graph: Graph) -> tuple[np.ndarray, ...] | None:
+    """W_1, .., W_k if the graph is `perceptron`'s; None if it is anything else. For tools that take only these."""
+    layers = [graph.layer(node) for node in graph.order[1:-1]]
+    if any(graph.digraph.in_degree(node) != 1 for node in graph.order[1:]) or len(layers) % 2 == 0:
+        return None
+    affine = [layer for layer in layers[::2] if isinstance(layer, Affine) and layer.axis == -1]
+    if len(affine) != len(layers[::2]) or not all(isinstance(layer, Relu) for layer in layers[1::2]):
+        return None
+    return tuple(layer.weight for layer in affine)
+
+
+def _digits(folder: Path, table: Mapping[str, tuple[Published, ...]]) -> Iterable[Network]:
+    """The published figures are for the logit of one class, without the input normalisation stored with the weights.
+
+    Which class is not stated; the published products of norms are those of this one, for all ten files.
+    """
+    for path in sorted((folder / "digits").glob("fnn*_weights.mat")):
+        name = path.name.removesuffix("_weights.mat")
+        yield Network(name, functools.partial(_build_digits, path, name), _sdp(table.get(name, ())))
+
+
+def _build_digits(path: Path, name: str) -> Graph:
+    weights = _load(path)
+    pairs = [(weights[f"fc{k}_weight"].T, weights[f"fc{k}_bias"].ravel())
+             for k in itertools.takewhile(lambda k: f"fc{k}_weight" in weights, itertools.count(1))]
+    weight, bias = pairs[-1]
+    one = slice(_DIGITS_CLASS, _DIGITS_CLASS + 1)
+    return perceptron([*pairs[:-1], (weight[one], bias[one])], name)
+
+
+def _perceptrons(folder: Path, table: Mapping[str, tuple[Published, ...]]) -> Iterable[Network]:
+    """The published figures of a file with L hidden layers, so L + 1 weights, are those of another network.
+
+    It is made of the L - 1 square weights, from one hidden layer to the next, each *transposed* and in the order of the
+    file, without the weights of the input and the output. published.csv does not say so; the products of norms, the
+    ECLipsE-Fast bounds and the SDP optima measured beside them agree with this network and with no other order or
+    orientation tried. Depth, widths and the norm of each weight are those of the trained network.
+    """
+    found = []
+    for path in (folder / "mlp").glob("mlp_L*_W*.mat"):
+        match = re.fullmatch(r"mlp_L(\d+)_W(\d+)", path.stem)
+        if match:
+            found.append((int(match[2]), int(match[1]), path))
+    for _, hidden, path in sorted(found):
+        count = hidden - 1
+        name = f"{path.stem} first {count} weights"
+        yield Network(name, functools.partial(_build_square_weights, path, count, name), _sdp(table.get(name, ())))
+    for _, hidden, path in sorted(found):
+        name = f"{path.stem} as trained"
+        yield Network(name, functools.partial(_build_trained, path, hidden + 1, name))
+
+
+def _build_square_weights(path: Path, count: int, name: str) -> Graph:
+    fields = _fields(path)
+    weights = [fields[f"linear_{k}_weight"].T for k in range(1, count + 1)]
+    # No bound depends on the biases, and those of the file have the lengths of the untransposed weights.
+    return perceptron([(weight, np.zeros(len(weight))) for weight in weights], name)
+
+
+def _build_trained(path: Path, count: int, name: str) -> Graph:
+    fields = _fields(path)
+    return perceptron([(fields[f"linear_{k}_weight"], fields[f"linear_{k}_bias"].ravel()) for k in range(count)], name)
+
+
+def _fields(path: Path) -> np.void:
+    """The struct `params`."""
+    params = _load(path).get("params")
+    if params is None or params.dtype.names is None:
+        raise DataError(f"{path}: no struct `params`.")
+    fields: np.void = params[0, 0]
+    return fields
+
+
+def _residual(folder: Path, table: Mapping[str, tuple[Published, ...]]) -> Iterable[Network]:
+    path = folder / "versatility" / "FC-R18.mat"
+    if not path.is_file():
+        return
+    omitting = tuple(row for row in table.get("FC-R18", ()) if "omits the ReLU" in row.method)
+    yield Network("FC-R18 as trained", functools.partial(_build_residual, path, True, "FC-R18 as trained"))
+    name = "FC-R18 without the ReLU after each sum"
+    yield Network(name, functools.partial(_build_residual, path, False, name), omitting)
+
+
+def _build_residual(path: Path, relu_after_sum: bool, name: str) -> Graph:
+    return residual_network(_load(path), relu_after_sum, name)
+
+
+def _load(path: Path) -> dict[str, np.ndarray]:
+    try:
+        return dict(scipy.io.loadmat(path))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: not a readable .mat file ({error}).") from None
+
+
+def _published(path: Path) -> dict[str, tuple[Published, ...]]:
+    """By network; empty without the file."""
+    if not path.is_file():
+        return {}
+    rows: dict[str, tuple[Published, ...]] = {}
+    with path.open(newline="") as stream:
+        for row in csv.DictReader(stream):
+            entry = Published(row["method"], float(row["bound"]), float(row["seconds"]) if row["seconds"] else None)
+            rows[row["network"]] = (*rows.get(row["network"], ()), entry)
+    return rows
+
+
+def _sdp(rows: Iterable[Published]) -> tuple[Published, ...]:
+    return tuple(row for row in rows if row.method in ("LipSDP", "GLipSDP"))
