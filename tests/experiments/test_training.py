@@ -5,7 +5,6 @@ import numpy as np
 import onnx
 import onnx.numpy_helper
 import pytest
-
 from netgain.experiments import data
 from netgain.experiments.training.classifier import Recipe, accuracy, metadata, train
 from netgain.experiments.training.export import Perceptron, to_onnx, write
@@ -43,7 +42,7 @@ def test_weights_that_do_not_fit():
 
 @pytest.mark.parametrize("settings", [{"hidden": ()}, {"epochs": 0}, {"rate": 0.0}, {"decay": -1.0}])
 def test_impossible_recipes(settings):
-    with pytest.raises(ValueError, match="must|needs"):
+    with pytest.raises(ValueError, match=r"must|needs"):
         Recipe(**settings)
 
 
