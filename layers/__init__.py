@@ -29,6 +29,9 @@ from .errors import MismatchError as MismatchError
 from .errors import ModelError as ModelError
 from .errors import ShapeError as ShapeError
 from .errors import UnsupportedModelError as UnsupportedModelError
+from .formats import Source as Source
+from .formats import describe_source as describe_source
+from .formats import load as load
 from .graph import Graph as Graph
 from .graph import GraphBuilder as GraphBuilder
 from .graph import sequential as sequential

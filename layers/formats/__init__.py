@@ -1,0 +1,75 @@
+"""Readers of network files: what the file says, exactly, or a reason why not."""
+
+import dataclasses
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+from ..errors import ModelError
+from ..graph import Graph
+from .onnx_file import external_files
+from .onnx_import import load_onnx
+
+READERS: dict[str, tuple[str, Callable[[Path], Graph]]] = {
+    ".onnx": ("ONNX", load_onnx),
+}
+"""File extension: the format's name and its reader."""
+
+_PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin", ".joblib")
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Where a network was read from.
+
+    **Attributes:** `sha256`: of the file; if the weights lie in files beside it, of all those digests in order of name.
+    """
+
+    path: str
+    sha256: str
+    format: str
+
+
+def load(path: str | Path) -> Graph:
+    """The network in a file, by extension: .onnx.
+
+    **Raises:** `ModelError` if the file is missing, damaged, or of another kind; `UnsupportedModelError` if it holds
+    something without an exact meaning here.
+    """
+    path, reader = _reader(path)
+    return reader[1](path)
+
+
+def describe_source(path: str | Path) -> Source:
+    """The file's format and hash, for reports.
+
+    **Raises:** `ModelError` as `load`, for what concerns the file and not the network in it.
+    """
+    path, reader = _reader(path)
+    digests = [_digest(path)]
+    if path.suffix.lower() == ".onnx":
+        digests += [_digest(extra) for extra in external_files(path)]
+    total = digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
+    return Source(str(path), total, reader[0])
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _reader(path: str | Path) -> tuple[Path, tuple[str, Callable[[Path], Graph]]]:
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix in _PICKLES:
+        raise ModelError(f"{path}: files ending in {suffix} are pickles, which can run any code when opened, and hold "
+                         "weights without the network. Export the model to ONNX (in torch: torch.onnx.export).")
+    if suffix not in READERS:
+        raise ModelError(f"{path}: no reader for {suffix or 'files without an extension'}; known are {', '.join(READERS)}.")
+    if path.is_dir():
+        raise ModelError(f"{path} is a folder, not a file.")
+    if not path.is_file():
+        raise ModelError(f"{path} does not exist.")
+    if path.stat().st_size == 0:
+        raise ModelError(f"{path} is empty.")
+    return path, READERS[suffix]

@@ -1,0 +1,171 @@
+"""Whether a graph computes what an ONNX file says, asked of evaluators that share no code with the importer."""
+
+import contextlib
+import io
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx
+
+from ..errors import MismatchError, ModelError
+from ..graph import Graph
+
+SCALES = (0.1, 1.0, 10.0, 100.0)
+SAMPLES = 3
+SINGLE_TOLERANCE = (1e-3, 1e-5)
+DOUBLE_TOLERANCE = (1e-6, 1e-7)
+"""Differences allowed, relative to the largest output and to the largest activation. The evaluator in float64 still
+computes erf, and a constant of HardSwish, in float32."""
+
+Evaluator = Callable[[np.ndarray], np.ndarray]
+
+
+def check_agreement(graph: Graph, model: onnx.ModelProto, source: str) -> None:
+    """Compares the graph with ONNX's reference evaluator in the file's precision and in float64, and with ONNX Runtime.
+
+    float64 sees wrong constants that float32 rounding would hide; the file as it is guards against a mistake in
+    widening it. Inputs are seeded normal samples of several sizes and zero. ONNX Runtime takes part if it is installed
+    and knows the file's operator set.
+
+    **Raises:** `MismatchError` with the figures; `ModelError` if no evaluator could run the file.
+    """
+    entry = model.graph.input[[i.name for i in model.graph.input].index(graph.input)]
+    axes = entry.type.tensor_type.shape.dim
+    batched = len(axes) > 1
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(entry.type.tensor_type.elem_type)
+    shape = graph.shape(graph.input)
+    random = np.random.default_rng(20260101)
+    samples = np.concatenate([np.zeros((1, *shape)), *(s * random.standard_normal((SAMPLES, *shape)) for s in SCALES)])
+    # Both sides must see the same inputs, so they are rounded to the file's precision first.
+    samples = samples.astype(dtype).astype(np.float64)
+    with np.errstate(all="ignore"):
+        values = graph.values(samples)
+    expected = values[graph.output]
+    one_by_one = not batched or axes[0].dim_value == 1
+    single = dtype == np.float32
+    failures: list[str] = []
+    ran = 0
+    for name, make, element, widened in (("ONNX's reference evaluator", _reference, dtype, not single),
+                                         ("ONNX's reference evaluator in float64", _reference_float64, np.float64, True),
+                                         ("ONNX Runtime", _runtime, dtype, not single)):
+        if name.endswith("float64") and not single:
+            continue
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            try:
+                evaluate = make(model, entry.name)
+                if evaluate is None:
+                    continue
+                found = _run(evaluate, samples.astype(element), batched, one_by_one)
+            except Exception as error:  # the evaluators raise anything; an evaluator that cannot run gives no verdict
+                failures.append(f"{name}: {type(error).__name__}: {error}")
+                continue
+        ran += _compare(name, expected, found, values, DOUBLE_TOLERANCE if widened else SINGLE_TOLERANCE, source)
+    if not ran:
+        raise ModelError(f"{source} could not be run for comparison, so it is not trusted: " + "; ".join(failures))
+
+
+def _run(evaluate: Evaluator, samples: np.ndarray, batched: bool, one_by_one: bool) -> np.ndarray:
+    if not one_by_one:
+        return evaluate(samples)
+    if batched:
+        return np.concatenate([evaluate(sample[None]) for sample in samples])
+    return np.stack([evaluate(sample) for sample in samples])
+
+
+def _compare(name: str, expected: np.ndarray, found: np.ndarray, values: dict[str, Any],
+             tolerance: tuple[float, float], source: str) -> bool:
+    """Whether the evaluator gave finite values to compare with; some formulas of the standard overflow for large inputs."""
+    if found.shape != expected.shape:
+        raise MismatchError(f"{source}: the graph gives outputs of shape {expected.shape[1:]} per sample, but {name} gives "
+                            f"{found.shape[1:]} (for {len(expected)} samples: {found.shape}).")
+    found = found.astype(np.float64)
+    samples = len(expected)
+    rows, other = expected.reshape(samples, -1), found.reshape(samples, -1)
+    finite = np.isfinite(rows).all(axis=1) & np.isfinite(other).all(axis=1)
+    if not finite.any() or not finite[0]:
+        return False
+    size = np.abs(rows).max(axis=1)
+    activations = np.max([np.abs(value.reshape(samples, -1)).max(axis=1) for value in values.values()], axis=0)
+    allowed = tolerance[0] * size + tolerance[1] * activations
+    error = np.abs(rows - other).max(axis=1)
+    worst = int(np.argmax(np.where(finite, error / np.maximum(allowed, 1e-300), -1.0)))
+    if error[worst] > allowed[worst] + 1e-30:
+        entry = int(np.argmax(np.abs(rows[worst] - other[worst])))
+        raise MismatchError(
+            f"{source}: the imported graph and {name} disagree. For sample {worst} of {samples} output {entry} is "
+            f"{rows[worst, entry]!r} against {other[worst, entry]!r}; the difference {error[worst]:.3g} exceeds "
+            f"{allowed[worst]:.3g}. This is a fault of the importer or of that evaluator; please report the model.")
+    return True
+
+
+def _reference(model: onnx.ModelProto, name: str) -> Evaluator:
+    from onnx.reference import ReferenceEvaluator
+
+    opset = max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    if opset < 14 and any(node.op_type == "BatchNormalization" for node in model.graph.node):
+        session = ReferenceEvaluator(model, new_ops=[_inference_normalization()])
+    else:
+        session = ReferenceEvaluator(model)
+    return lambda x: np.asarray(session.run(None, {name: x})[0])
+
+
+def _inference_normalization() -> Any:
+    """The evaluator's own BatchNormalization without training; before operator set 14 it trains whenever it can."""
+    from onnx.reference.ops import op_batch_normalization as original
+
+    class BatchNormalization(original.BatchNormalization_14):  # type: ignore[misc]
+        def _run(self, *arrays: np.ndarray, epsilon: float, **_: Any) -> Any:
+            return super()._run(*arrays, epsilon=epsilon, momentum=0.9, training_mode=0)
+
+    return BatchNormalization
+
+
+def _reference_float64(model: onnx.ModelProto, name: str) -> Evaluator:
+    return _reference(_widened(model), name)
+
+
+def _runtime(model: onnx.ModelProto, name: str) -> Evaluator | None:
+    try:
+        import onnxruntime
+    except ImportError:
+        return None
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    # The optimiser rewrites the graph, which would compare with another file than the one given.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    with contextlib.redirect_stderr(io.StringIO()):
+        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return lambda x: np.asarray(session.run(None, {name: x})[0])
+
+
+def _widened(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same model with every float32 read as float64."""
+    single, double = onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    graph = result.graph
+    del graph.value_info[:]
+    for tensor in graph.initializer:
+        _widen_tensor(tensor)
+    for entry in (*graph.input, *graph.output):
+        if entry.type.tensor_type.elem_type == single:
+            entry.type.tensor_type.elem_type = double
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == attribute.TENSOR:
+                _widen_tensor(attribute.t)
+            elif node.op_type == "Cast" and attribute.name == "to" and attribute.i == single:
+                attribute.i = double
+            elif node.op_type == "Constant" and attribute.name in ("value_float", "value_floats"):
+                value = np.float64(attribute.f) if attribute.name == "value_float" else np.array(attribute.floats, float)
+                attribute.CopyFrom(onnx.helper.make_attribute("value", onnx.numpy_helper.from_array(np.asarray(value))))
+    return result
+
+
+def _widen_tensor(tensor: onnx.TensorProto) -> None:
+    if tensor.data_type == onnx.TensorProto.FLOAT:
+        tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor).astype(np.float64), tensor.name))
