@@ -1,0 +1,124 @@
+"""Certificates: the claim, the multipliers that prove it, and the network they belong to.
+
+The file is JSON; numbers are written so that float64 is read back exactly. Anyone can check it from the weights alone
+(`netgain check`), with no solver.
+"""
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+SCHEMA = "netgain-certificate/1"
+
+
+class CertificateError(ValueError):
+    """A certificate file cannot be read, or is not what it was when written; the text says how it differs."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Certificate:
+    """|f(x) - f(x')| <= value |x - x'| for all x, x', in Euclidean norms and real arithmetic.
+
+    The multipliers are given in scaled coordinates, x_j = 2^exponents[j] times the scaled block and
+    y = 2^output_exponent times the scaled output, in which M(rho, lam) with rho = (value / 2^output_exponent)^2 is
+    positive semidefinite (see `netgain.solvers.inequality`).
+
+    **Attributes:** `value`: the bound; `digest`: SHA-256 of the layer graph; `multipliers`: one array per nonlinear
+    layer; `arithmetic`, `seconds`: how it was proved first, for information.
+    """
+
+    value: float
+    digest: str
+    multipliers: tuple[np.ndarray, ...]
+    exponents: tuple[int, ...]
+    output_exponent: int
+    solver: str
+    arithmetic: str = ""
+    seconds: float = math.nan
+    versions: dict[str, str] = dataclasses.field(default_factory=lambda: versions())
+
+    def to_json(self) -> dict[str, Any]:
+        body: dict[str, Any] = {
+            "schema": SCHEMA,
+            "claim": {
+                "question": "lipschitz",
+                "norm_in": "l2",
+                "norm_out": "l2",
+                "region": "all inputs",
+                "value": self.value,
+            },
+            "model_digest": self.digest,
+            "exponents": list(self.exponents),
+            "output_exponent": self.output_exponent,
+            "multipliers": [array.tolist() for array in self.multipliers],
+            "evidence": {"solver": self.solver, "arithmetic": self.arithmetic, "seconds": round(self.seconds, 6)},
+            "versions": self.versions,
+        }
+        return {**body, "sha256": _seal(body)}
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the certificate; an existing file is replaced only once the new one is complete."""
+        target = Path(path)
+        part = target.with_name(target.name + ".part")
+        part.write_text(json.dumps(self.to_json(), indent=1) + "\n", encoding="utf-8")
+        part.replace(target)
+
+
+def load_certificate(path: str | os.PathLike[str]) -> Certificate:
+    """Reads a certificate.
+
+    **Raises:** `CertificateError` if the file is missing, truncated, of another schema, altered, or holds numbers that
+    are not finite.
+    """
+    try:
+        content = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CertificateError(f"{path}: the certificate cannot be read: {error}") from error
+    try:
+        body = json.loads(content)
+    except json.JSONDecodeError as error:
+        raise CertificateError(f"{path}: not a complete JSON file ({error}); was it truncated?") from error
+    if not isinstance(body, dict) or body.get("schema") != SCHEMA:
+        found = body.get("schema") if isinstance(body, dict) else type(body).__name__
+        raise CertificateError(f"{path}: expected a certificate of schema {SCHEMA!r}, found {found!r}.")
+    seal = body.pop("sha256", None)
+    if seal != _seal(body):
+        raise CertificateError(f"{path}: the content does not match its SHA-256: the file was altered after it was written.")
+    try:
+        claim, evidence = body["claim"], body["evidence"]
+        question = tuple(claim[key] for key in ("question", "norm_in", "norm_out", "region"))
+        if question != ("lipschitz", "l2", "l2", "all inputs"):
+            raise CertificateError(f"{path}: this version checks global l2 Lipschitz bounds only, the claim is {question}.")
+        certificate = Certificate(
+            value=float(claim["value"]),
+            digest=str(body["model_digest"]),
+            multipliers=tuple(np.array(array, dtype=np.float64) for array in body["multipliers"]),
+            exponents=tuple(int(exponent) for exponent in body["exponents"]),
+            output_exponent=int(body["output_exponent"]),
+            solver=str(evidence["solver"]),
+            arithmetic=str(evidence["arithmetic"]),
+            seconds=float(evidence["seconds"]),
+            versions={str(key): str(value) for key, value in body["versions"].items()},
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, CertificateError):
+            raise
+        raise CertificateError(f"{path}: a field is missing or of the wrong kind: {error!r}.") from error
+    return certificate
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a proof rests on."""
+    return {name: importlib.metadata.version(name) for name in ("netgain", "numpy", "scipy", "python-flint")}
+
+
+def _seal(body: dict[str, Any]) -> str:
+    canonical = json.dumps(body, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()

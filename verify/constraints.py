@@ -1,0 +1,155 @@
+r"""From a layer graph to the rows of the matrix inequality.
+
+Walking the graph once, every node's increment is written as sum_j T_j x_j over the input (block 0) and the outputs of
+the nonlinear layers before it (blocks 1, 2, ..). At a nonlinear layer the T_j of its input are the A_kj of the
+inequality, and the walk goes on with a block of its own. Shared weights, branches, skips and an activation after a
+sum need no rule of their own.
+
+The same walk serves the solver, in float64, and the checker, in ball arithmetic. Under balls a coefficient that is a
+float64 array stands for exactly these numbers: a weight that no arithmetic has touched.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+
+import numpy as np
+from netgain.layers import FLOAT, Activation, Affine, Arithmetic, Graph, LinearLayer, ModelError, Scale
+from netgain.layers.arithmetic import Array
+from netgain.layers.layer import Shape
+from netgain.solvers.inequality import Inequality, SlopeConstraint
+
+
+class _Identity:
+    """The coefficient of a node that is its own block, entry by entry."""
+
+
+_IDENTITY = _Identity()
+_Coefficients = dict[int, Array | _Identity]
+
+# A neuron whose slope interval is one point is linear; a wider interval is still true of it.
+_WIDENING = 2.0**-20
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ActivationRows:
+    """One nonlinear layer: its node, A_kj by source block as (n_k, n_j) matrices, and its slopes as vectors."""
+
+    node: str
+    maps: Mapping[int, Array]
+    lower: np.ndarray
+    upper: np.ndarray
+    coupled: int
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Rows:
+    """All rows of a graph; `output` holds C_j by block as (n_y, n_j) matrices."""
+
+    input_size: int
+    activations: tuple[ActivationRows, ...]
+    output: Mapping[int, Array]
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        return (self.input_size, *(len(rows.lower) for rows in self.activations))
+
+
+def constraint_rows(graph: Graph, arithmetic: Arithmetic = FLOAT) -> Rows:
+    """The rows of a graph in the given arithmetic.
+
+    **Raises:** `ModelError` if a layer is neither linear nor an activation with a slope interval.
+    """
+    unknown = [
+        f"{node!r} ({graph.layer(node).describe()})"
+        for node in graph.order[1:]
+        if not isinstance(graph.layer(node), LinearLayer | Activation)
+    ]
+    if unknown:
+        raise ModelError("No incremental constraint is known for " + ", ".join(unknown) + ".")
+    sizes = [math.prod(graph.shape(graph.input))]
+    coefficients: dict[str, _Coefficients] = {graph.input: {0: _IDENTITY}}
+    activations: list[ActivationRows] = []
+    for node in graph.order[1:]:
+        layer, shapes = graph.layer(node), graph.input_shapes(node)
+        sources = [coefficients[name] for name in graph.inputs(node)]
+        if isinstance(layer, Activation):
+            slopes = layer.slopes(graph.shape(node))
+            if slopes.coupled == 1 and np.array_equal(slopes.lower, slopes.upper):
+                coefficients[node] = _combine(Scale(multiplier=slopes.lower), sources, shapes, sizes, arithmetic)
+                continue
+            size = math.prod(graph.shape(node))
+            lower = np.broadcast_to(slopes.lower, graph.shape(node)).ravel().astype(np.float64)
+            upper = np.broadcast_to(slopes.upper, graph.shape(node)).ravel().astype(np.float64)
+            upper = np.where(lower == upper, upper + _WIDENING * np.maximum(np.abs(upper), 1.0), upper)
+            activations.append(
+                ActivationRows(node, _matrices(sources[0], size, sizes), lower, upper, slopes.coupled)
+            )
+            sizes.append(size)
+            coefficients[node] = {len(activations): _IDENTITY}
+        else:
+            assert isinstance(layer, LinearLayer)
+            coefficients[node] = _combine(layer, sources, shapes, sizes, arithmetic)
+    output = _matrices(coefficients[graph.output], math.prod(graph.shape(graph.output)), sizes)
+    return Rows(sizes[0], tuple(activations), output)
+
+
+def to_inequality(rows: Rows) -> Inequality:
+    """The inequality of float64 rows."""
+    constraints = tuple(SlopeConstraint(r.maps, r.lower, r.upper, r.coupled) for r in rows.activations)
+    return Inequality(rows.input_size, constraints, rows.output)
+
+
+def _combine(
+    layer: LinearLayer,
+    sources: list[_Coefficients],
+    shapes: tuple[Shape, ...],
+    sizes: list[int],
+    arithmetic: Arithmetic,
+) -> _Coefficients:
+    """The coefficients after a linear layer; columns of T_j travel through it as a batch."""
+    result: _Coefficients = {}
+    for position, (source, shape) in enumerate(zip(sources, shapes, strict=True)):
+        for block, coefficient in source.items():
+            image = _image(layer, coefficient, position, shapes, sizes[block], shape, arithmetic)
+            if block not in result:
+                result[block] = image
+            else:
+                whole = (_materialise(result[block], sizes[block], layer.output_shape(*shapes)),
+                         _materialise(image, sizes[block], layer.output_shape(*shapes)))
+                # Summing exact float64 numbers would round: under balls both are taken as balls first.
+                exact = whole if arithmetic is FLOAT else tuple(_as_balls(part, arithmetic) for part in whole)
+                result[block] = exact[0] + exact[1]
+    return result
+
+
+def _image(
+    layer: LinearLayer,
+    coefficient: Array | _Identity,
+    position: int,
+    shapes: tuple[Shape, ...],
+    size: int,
+    shape: Shape,
+    arithmetic: Arithmetic,
+) -> Array | _Identity:
+    if isinstance(coefficient, _Identity):
+        if layer.keeps_order():
+            return coefficient
+        if isinstance(layer, Affine) and len(shape) == 1:
+            return layer.weight.T
+    return layer.apply(_materialise(coefficient, size, shape), position, shapes, arithmetic)
+
+
+def _materialise(coefficient: Array | _Identity, size: int, shape: Shape) -> Array:
+    return np.eye(size).reshape((size, *shape)) if isinstance(coefficient, _Identity) else coefficient
+
+
+def _as_balls(array: Array, arithmetic: Arithmetic) -> Array:
+    return array if array.dtype == object else arithmetic.constant(array)
+
+
+def _matrices(coefficients: _Coefficients, size: int, sizes: list[int]) -> dict[int, Array]:
+    return {
+        block: np.eye(size) if isinstance(coefficient, _Identity) else coefficient.reshape((sizes[block], size)).T
+        for block, coefficient in coefficients.items()
+    }
