@@ -46,6 +46,15 @@ class Scaled:
         return math.ldexp(gain, self.output_exponent)
 
 
+def norm_product(scaled: Scaled) -> float:
+    """The bound of composition: gains of layers multiplied along every path and summed over paths (floating point)."""
+    gains = [1.0]
+    for constraint in scaled.inequality.constraints:
+        steepest = max(np.abs(constraint.lower).max(), np.abs(constraint.upper).max())
+        gains.append(steepest * sum(np.linalg.norm(a, 2) * gains[j] for j, a in constraint.maps.items()))
+    return scaled.unscale(float(sum(np.linalg.norm(c, 2) * gains[j] for j, c in scaled.inequality.output.items())))
+
+
 def compress(inequality: Inequality) -> Inequality:
     """The same optimum with the input reduced to the row space of the maps that read it, and the output likewise.
 
@@ -148,14 +157,15 @@ class ClosedForm:
 
     def solve(self, scaled: Scaled, limits: Limits, on_progress: OnProgress | None = None) -> Solution:
         begin = time.perf_counter()
-        progress = Progress(scaled.bound, 0.0, 0, time.perf_counter() - begin)
+        bound = scaled.unscale(scaled.bound)
+        progress = Progress(bound, 0.0, 0, time.perf_counter() - begin)
         if on_progress:
             on_progress(progress)
         exact = not scaled.inequality.constraints
         return Solution(
             status=Status.OPTIMAL if exact else Status.CLOSED_FORM,
-            bound=scaled.bound,
-            dual_bound=scaled.bound if exact else 0.0,
+            bound=bound,
+            dual_bound=bound if exact else 0.0,
             multipliers=scaled.start,
             iterations=0,
             seconds=progress.seconds,

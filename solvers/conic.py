@@ -19,6 +19,7 @@ from cvxpy.atoms.affine.reshape import reshape
 from .availability import Backend as Backend
 from .availability import SolverUnavailable as SolverUnavailable
 from .availability import probe
+from .closed_form import Scaled
 from .conic_forms import ConeProgram, cone_program, orders, variables
 from .conic_forms import Form as Form
 from .inequality import Inequality
@@ -70,7 +71,7 @@ _Invert = Callable[[], np.ndarray | None]
 
 @dataclasses.dataclass(frozen=True)
 class Conic:
-    """Least rho by a conic solver. The inequality should be scaled so that rho and all layers are near 1.
+    """Least rho by a conic solver, on the scaled inequality.
 
     **Arguments:** `backend`: the solver; `form`: how the problem is posed to it.
     """
@@ -78,7 +79,7 @@ class Conic:
     backend: Backend
     form: Form = Form.CHAIN
 
-    def solve(self, inequality: Inequality, limits: Limits, on_progress: OnProgress | None = None) -> Solution:
+    def solve(self, scaled: Scaled, limits: Limits, on_progress: OnProgress | None = None) -> Solution:
         """The multipliers the backend returns, also when it calls them inaccurate.
 
         `dual_bound` is the backend's dual objective, and 0 unless its status is optimal.
@@ -86,6 +87,7 @@ class Conic:
         **Raises:** `SolverUnavailable`.
         """
         start = time.perf_counter()
+        inequality = scaled.inequality
         availability = probe(self.backend)
         availability.require()
         program = cone_program(inequality, self.form)
@@ -100,8 +102,8 @@ class Conic:
         seconds = time.perf_counter() - start
         if status is Status.STALLED and seconds > limits.time_limit:
             status = Status.TIME_LIMIT
-        bound = math.sqrt(max(w[0], 0.0)) if status.has_multipliers else math.inf
-        dual_bound = math.sqrt(max(answer.dual_objective, 0.0)) if status is Status.OPTIMAL else 0.0
+        bound = scaled.unscale(math.sqrt(max(w[0], 0.0))) if status.has_multipliers else math.inf
+        dual_bound = scaled.unscale(math.sqrt(max(answer.dual_objective, 0.0))) if status is Status.OPTIMAL else 0.0
         last = Progress(bound, dual_bound, answer.iterations, seconds)
         if on_progress is not None:
             on_progress(last)

@@ -99,7 +99,8 @@ class _Run:
 
     def report(self, iteration: int) -> None:
         gains = math.sqrt(max(self.best[-1], 0.0)), self.dual_bound
-        progress = Progress(*(self.scaled.unscale(gain) for gain in gains), iteration, time.perf_counter() - self.begin)
+        bounds = (self.scaled.unscale(gain) for gain in gains)
+        progress = Progress(*bounds, iteration, time.perf_counter() - self.begin)
         self.history.append(progress)
         if self.on_progress:
             self.on_progress(progress)
@@ -109,8 +110,8 @@ class _Run:
         ends = np.cumsum([constraint.groups for constraint in self.scaled.inequality.constraints])
         return Solution(
             status=status,
-            bound=math.sqrt(max(self.best[-1], 0.0)),
-            dual_bound=self.dual_bound,
+            bound=last.bound,
+            dual_bound=last.dual_bound,
             multipliers=tuple(np.split(self.best[:-1], ends[:-1])) if len(ends) else (),
             iterations=last.iteration,
             seconds=time.perf_counter() - self.begin,

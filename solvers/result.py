@@ -56,8 +56,9 @@ class Limits:
 class Solution:
     """What a solver found. Nothing here is proved: that is the checker's work.
 
-    **Attributes:** `bound`: sqrt(rho), the gain the multipliers give in floating point; `dual_bound`: no multipliers
-    give less (0 if unknown); `multipliers`: one array per layer; `history`: the course; `solver`, `version`: who.
+    **Attributes:** `bound`: the gain the multipliers give in floating point, in the network's units; `dual_bound`: no
+    multipliers give less (0 if unknown); `multipliers`: one array per layer, in scaled coordinates; `history`: the
+    course; `solver`, `version`: who.
     """
 
     status: Status

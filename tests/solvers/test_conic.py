@@ -9,6 +9,7 @@ from netgain.solvers import availability, conic
 from netgain.solvers.availability import Availability, Backend, Licence, SolverUnavailable, probe
 from netgain.solvers.conic import Conic, Form, predicted_memory
 from netgain.solvers.conic_forms import cone_program, orders, variables
+from netgain.solvers.closed_form import scale
 from netgain.solvers.inequality import Inequality, SlopeConstraint
 from netgain.solvers.result import Limits, Status
 
@@ -81,7 +82,7 @@ CLOSED_FORMS = {
 @pytest.mark.parametrize("name", CLOSED_FORMS)
 def test_closed_forms(name, backend, form):
     inequality, value = CLOSED_FORMS[name]
-    solution = Conic(backend, form).solve(inequality, LIMITS)
+    solution = Conic(backend, form).solve(scale(inequality), LIMITS)
     assert solution.status is Status.OPTIMAL
     assert solution.bound == pytest.approx(value, rel=1e-5)
     assert solution.dual_bound == pytest.approx(value, rel=1e-5)
@@ -114,7 +115,7 @@ def test_backends_and_forms_agree(name):
     bounds = {}
     for backend in BACKENDS:
         for form in Form:
-            solution = Conic(backend, form).solve(BANK[name], LIMITS)
+            solution = Conic(backend, form).solve(scale(BANK[name]), LIMITS)
             assert solution.status is Status.OPTIMAL
             assert least_eigenvalue(BANK[name], solution.bound**2, solution.multipliers) > -1e-5
             bounds[backend, form] = solution.bound
@@ -147,7 +148,7 @@ def test_cliques_hold_what_is_still_read():
 
 def test_progress_and_provenance_are_reported():
     seen = []
-    solution = Conic(Backend.CLARABEL).solve(BANK["mlp"], LIMITS, seen.append)
+    solution = Conic(Backend.CLARABEL).solve(scale(BANK["mlp"]), LIMITS, seen.append)
     assert tuple(seen) == solution.history
     assert seen[-1].bound == solution.bound
     assert solution.solver == "clarabel, chain"
@@ -158,7 +159,7 @@ def test_progress_and_provenance_are_reported():
 
 @pytest.mark.parametrize("backend", [Backend.CLARABEL, Backend.SCS], ids=lambda backend: backend.name)
 def test_time_limit_is_passed_on(backend):
-    solution = Conic(backend).solve(mlp(0, (10, 30, 30, 5)), Limits(tolerance=1e-9, time_limit=0.1))
+    solution = Conic(backend).solve(scale(mlp(0, (10, 30, 30, 5))), Limits(tolerance=1e-9, time_limit=0.1))
     assert solution.status in (Status.TIME_LIMIT, Status.FAILED)
     assert solution.seconds < 4
     assert solution.dual_bound == 0
@@ -167,7 +168,7 @@ def test_time_limit_is_passed_on(backend):
 def test_unknown_status_is_an_error(monkeypatch):
     monkeypatch.setitem(conic._STATUSES, Backend.CLARABEL, {})
     with pytest.raises(RuntimeError, match="status 'Solved'"):
-        Conic(Backend.CLARABEL).solve(BANK["mlp"], LIMITS)
+        Conic(Backend.CLARABEL).solve(scale(BANK["mlp"]), LIMITS)
 
 
 def test_points_that_are_not_numbers_are_a_failure(monkeypatch):
@@ -175,14 +176,14 @@ def test_points_that_are_not_numbers_are_a_failure(monkeypatch):
         return conic._Answer("Solved", np.full(program.variables, np.nan), math.nan, 3)
 
     monkeypatch.setattr(conic, "_run", run)
-    solution = Conic(Backend.CLARABEL).solve(BANK["mlp"], LIMITS)
+    solution = Conic(Backend.CLARABEL).solve(scale(BANK["mlp"]), LIMITS)
     assert (solution.status, solution.bound, solution.multipliers) == (Status.FAILED, math.inf, ())
 
 
 def test_mosek_without_module(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(SolverUnavailable, match=r"pip install mosek.*no licence"):
-        Conic(Backend.MOSEK).solve(BANK["mlp"], LIMITS)
+        Conic(Backend.MOSEK).solve(scale(BANK["mlp"]), LIMITS)
 
 
 def test_mosek_without_licence_says_where_it_was_looked_for(monkeypatch):
