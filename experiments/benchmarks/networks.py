@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import scipy.io
+import scipy.io.matlab
 from netgain.layers import Add, Affine, Graph, GraphBuilder, Layer, Relu, sequential
 
 from ..idx import DataError
@@ -172,7 +173,7 @@ def _build_residual(path: Path, relu_after_sum: bool, name: str) -> Graph:
 def _load(path: Path) -> dict[str, np.ndarray]:
     try:
         return dict(scipy.io.loadmat(path))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, NotImplementedError, scipy.io.matlab.MatReadError) as error:
         raise DataError(f"{path}: not a readable .mat file ({error}).") from None
 
 
