@@ -7,11 +7,18 @@ from pathlib import Path
 
 from ..errors import ModelError
 from ..graph import Graph
+from .mat import load_mat as load_mat
+from .nnet import load_nnet as load_nnet
+from .npz import load_npz as load_npz
+from .npz import save_npz as save_npz
 from .onnx_file import external_files
-from .onnx_import import load_onnx
+from .onnx_import import load_onnx as load_onnx
 
 READERS: dict[str, tuple[str, Callable[[Path], Graph]]] = {
     ".onnx": ("ONNX", load_onnx),
+    ".npz": ("numpy archive", load_npz),
+    ".mat": ("MATLAB", load_mat),
+    ".nnet": ("nnet", load_nnet),
 }
 """File extension: the format's name and its reader."""
 
@@ -31,7 +38,7 @@ class Source:
 
 
 def load(path: str | Path) -> Graph:
-    """The network in a file, by extension: .onnx.
+    """The network in a file, by extension: .onnx, .npz, .mat or .nnet.
 
     **Raises:** `ModelError` if the file is missing, damaged, or of another kind; `UnsupportedModelError` if it holds
     something without an exact meaning here.
@@ -65,7 +72,8 @@ def _reader(path: str | Path) -> tuple[Path, tuple[str, Callable[[Path], Graph]]
         raise ModelError(f"{path}: files ending in {suffix} are pickles, which can run any code when opened, and hold "
                          "weights without the network. Export the model to ONNX (in torch: torch.onnx.export).")
     if suffix not in READERS:
-        raise ModelError(f"{path}: no reader for {suffix or 'files without an extension'}; known are {', '.join(READERS)}.")
+        kind = suffix or "files without an extension"
+        raise ModelError(f"{path}: no reader for {kind}; known are {', '.join(READERS)}.")
     if path.is_dir():
         raise ModelError(f"{path} is a folder, not a file.")
     if not path.is_file():

@@ -5,7 +5,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from ..errors import ModelError
 
@@ -81,7 +81,8 @@ def array_of(tensor: onnx.TensorProto) -> np.ndarray:
 def _tensors(graph: onnx.GraphProto) -> list[onnx.TensorProto]:
     """Every tensor stored in the graph: initialisers and the values of attributes."""
     attributes = [attribute for node in graph.node for attribute in node.attribute]
-    return [*graph.initializer, *(a.t for a in attributes if a.type == a.TENSOR), *(t for a in attributes for t in a.tensors)]
+    single = [attribute.t for attribute in attributes if attribute.type == attribute.TENSOR]
+    return [*graph.initializer, *single, *(tensor for attribute in attributes for tensor in attribute.tensors)]
 
 
 def _external_path(tensor: onnx.TensorProto, model: Path) -> Path:
@@ -89,15 +90,16 @@ def _external_path(tensor: onnx.TensorProto, model: Path) -> Path:
     location = entries.get("location", "")
     parts = {PurePosixPath(location), PureWindowsPath(location)}
     if not location or any(part.is_absolute() or part.drive or ".." in part.parts for part in parts):
-        raise ModelError(f"{model}: the values of {tensor.name!r} are said to be in {location!r}, which does not lie in the "
+        raise ModelError(f"{model}: the values of {tensor.name!r} are said to be in {location!r}, which is not in the "
                          "model's folder. A model may only name files beside it.")
     folder = model.resolve().parent
-    target = (folder / location).resolve()
+    target: Path = (folder / location).resolve()
     if not target.is_relative_to(folder):
-        raise ModelError(f"{model}: {location!r}, which holds {tensor.name!r}, is a link to a file outside the model's folder.")
+        raise ModelError(f"{model}: {location!r}, which holds {tensor.name!r}, is a link to a file outside the model's "
+                         "folder.")
     if not target.is_file():
-        raise ModelError(f"{model}: the file {location!r} with the values of {tensor.name!r} is missing. It was written "
-                         f"together with the model and must lie in {folder}.")
+        raise ModelError(f"{model}: the file {location!r} with the values of {tensor.name!r} is missing. It was "
+                         f"written together with the model and must lie in {folder}.")
     return target
 
 
@@ -106,7 +108,7 @@ def _load_external(tensor: onnx.TensorProto, model: Path) -> None:
     entries = {entry.key: entry.value for entry in tensor.external_data}
     known = {"location", "offset", "length", "checksum", "basepath"}
     if unknown := set(entries) - known:
-        raise ModelError(f"{model}: the external data of {tensor.name!r} has entries not understood: {sorted(unknown)}.")
+        raise ModelError(f"{model}: the external data of {tensor.name!r} has unknown entries {sorted(unknown)}.")
     size = target.stat().st_size
     try:
         offset = int(entries.get("offset", 0))
@@ -114,8 +116,8 @@ def _load_external(tensor: onnx.TensorProto, model: Path) -> None:
     except ValueError:
         raise ModelError(f"{model}: offset or length of {tensor.name!r} in {target.name!r} is no integer.") from None
     if offset < 0 or length < 0 or offset + length > size:
-        raise ModelError(f"{model}: {tensor.name!r} should fill bytes {offset} to {offset + length} of {target.name!r}, "
-                         f"but that file has {size} bytes. Is it cut short, or from another export?")
+        raise ModelError(f"{model}: {tensor.name!r} should fill bytes {offset} to {offset + length} of "
+                         f"{target.name!r}, but that file has {size} bytes. Is it cut short, or from another export?")
     with target.open("rb") as stream:
         stream.seek(offset)
         values = stream.read(length)
@@ -150,5 +152,5 @@ def _refuse_non_finite(graph: onnx.GraphProto, path: Path) -> None:
             if wrong:
                 bad.append(f"{name} {list(values.shape)}: {wrong} of {values.size} entries")
     if bad:
-        raise ModelError(f"{path} holds NaN or infinite values; a bound needs finite weights. Was the training divergent, "
-                         "or the file damaged?\n  - " + "\n  - ".join(bad))
+        raise ModelError(f"{path} holds NaN or infinite values; a bound needs finite weights. Was the training "
+                         "divergent, or the file damaged?\n  - " + "\n  - ".join(bad))

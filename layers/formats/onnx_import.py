@@ -2,7 +2,6 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -26,8 +25,8 @@ _HINTS = {
                     "convolution and pooling are not supported yet"),
     **dict.fromkeys(("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearMatMul", "MatMulInteger"),
                     "a quantised network is piecewise constant; import the float network it was made from"),
-    "Where": "a choice between values that may jump. If this is torch's Softplus, its threshold does make it jump, so no "
-             "finite constant bounds its slope; use beta = 1 or threshold = inf, which export as the smooth function",
+    "Where": "a choice between values that may jump. If this is torch's Softplus, its threshold does make it jump, so "
+             "no finite number bounds its slope; use beta = 1 or threshold = inf, which export as the smooth function",
 }
 
 
@@ -69,8 +68,8 @@ class _Import:
         source, shape, batched, batch_is_one, dtype = self._input()
         if len(self.graph.output) != 1:
             names = ", ".join(output.name for output in self.graph.output)
-            raise ModelError(f"{self.path} has {len(self.graph.output)} outputs ({names}); a network has one. Export the "
-                             "model with the output you want bounded, or with outputs concatenated.")
+            raise ModelError(f"{self.path} has {len(self.graph.output)} outputs ({names}); a network has one. Export "
+                             "the model with the output you want bounded, or with outputs concatenated.")
         target = self.graph.output[0].name
         self.emitter = Emitter(batched=batched, batch_is_one=batch_is_one)
         self._constants()
@@ -78,7 +77,7 @@ class _Import:
         self.values[source] = self.emitter.input(source, shape, dtype)
         producers = {name: node for node in self.graph.node for name in node.output if name}
         expressions = Expressions(producers, constants, self.uses, self.opset)
-        live, matches = self._live(target, producers, expressions)
+        live, matches = self._live(target, expressions)
         for position, node in enumerate(self.graph.node):
             if position in live:
                 self._visit(node, matches.get(position))
@@ -98,10 +97,11 @@ class _Import:
             raise ModelError(f"{self.path} has {len(inputs)} inputs ({names}); a network has one. Fix the others to "
                              "constants, or concatenate them, before exporting.")
         entry = inputs[0]
-        if not entry.type.HasField("tensor_type") or entry.type.tensor_type.elem_type not in (1, 11):
-            kind = element_type(entry.type.tensor_type.elem_type) if entry.type.HasField("tensor_type") else "no tensor"
-            raise UnsupportedModelError(str(self.path), [f"input {entry.name!r} is {kind}: only FLOAT and DOUBLE networks "
-                                                         "compute what the reals do, up to rounding"])
+        kind = entry.type.tensor_type.elem_type
+        if kind not in (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE):
+            name = element_type(kind) if entry.type.HasField("tensor_type") else "no tensor"
+            raise UnsupportedModelError(str(self.path), [f"input {entry.name!r} is {name}: only FLOAT and DOUBLE "
+                                                         "networks compute what the reals do, up to rounding"])
         if not entry.type.tensor_type.HasField("shape"):
             raise ModelError(f"{self.path}: input {entry.name!r} has no shape; export the model with one.")
         axes = entry.type.tensor_type.shape.dim
@@ -109,13 +109,13 @@ class _Import:
         shown = [size or axis.dim_param or "?" for size, axis in zip(sizes, axes, strict=True)]
         batched = len(sizes) > 1
         if not sizes or any(size is None for size in sizes[int(batched):]):
-            raise ModelError(f"{self.path}: input {entry.name!r} has shape {shown}; besides the batch axis in front every axis "
-                             "needs a fixed size, and there must be one. Export the model for one input size.")
+            raise ModelError(f"{self.path}: input {entry.name!r} has shape {shown}; besides the batch axis in front "
+                             "it needs axes, all of fixed size. Export the model for one input size.")
         if batched and sizes[0] not in (None, 1):
-            raise ModelError(f"{self.path}: input {entry.name!r} has shape {shown}, a batch of {sizes[0]} samples. Export the "
-                             "model with a batch axis of open size (dynamic axes), or with a batch of 1.")
+            raise ModelError(f"{self.path}: input {entry.name!r} has shape {shown}, a batch of {sizes[0]} samples. "
+                             "Export the model with a batch axis of open size (dynamic axes), or with a batch of 1.")
         shape = tuple(size for size in sizes[int(batched):] if size is not None)
-        return entry.name, shape, batched, sizes[0] == 1, entry.type.tensor_type.elem_type
+        return entry.name, shape, batched, sizes[0] == 1, kind
 
     def _constants(self) -> None:
         """Initialisers, and what the file computes from constants alone."""
@@ -134,7 +134,7 @@ class _Import:
                     # Kept for the case that the output depends on this node.
                     self.failed[node.output[0]] = str(error)
 
-    def _live(self, target: str, producers: dict[str, Any], expressions: Expressions) -> tuple[set[int], dict[int, Match]]:
+    def _live(self, target: str, expressions: Expressions) -> tuple[set[int], dict[int, Match]]:
         """The nodes the output needs, by position, and which of them end a decomposed activation."""
         needed, live, matches = {target}, set[int](), dict[int, Match]()
         for position in range(len(self.graph.node) - 1, -1, -1):
@@ -143,7 +143,7 @@ class _Import:
             if not names & needed or names <= self.values.keys():
                 continue
             live.add(position)
-            match = expressions.match(node) if node.domain in ("", "ai.onnx") and node.output[0] not in self.failed else None
+            match = expressions.match(node)
             if match:
                 matches[position] = match
             needed |= {match.root} if match else set(node.input)

@@ -21,9 +21,9 @@ def per_sample(op: Operation, x: Tensor, values: np.ndarray) -> np.ndarray:
     if not op.leading(x) or values.ndim <= len(x.shape):
         return values
     if values.ndim > op.rank(x) or values.shape[0] != 1:
-        raise Refusal(f"a constant of shape {values.shape} does not broadcast to (batch, {', '.join(map(str, x.shape))}) "
-                      "with the batch axis left alone")
-    return values[0]
+        raise Refusal(f"a constant of shape {values.shape} does not broadcast to a batch of samples of shape {x.shape} "
+                      "and leave the batch axis alone")
+    return values.reshape(values.shape[1:])
 
 
 def stretch(op: Operation, x: Tensor, *others: tuple[int, ...]) -> Tensor:
@@ -52,7 +52,7 @@ def _legacy_broadcast(op: Operation) -> None:
 
 
 def shifted(op: Operation, x: Tensor, shift: np.ndarray, sign: int) -> Tensor:
-    """x + sign * shift; a sum with the value of a matrix product that nobody else uses becomes the bias of that product."""
+    """x + sign * shift; added to a matrix product that nobody else uses, the shift becomes the bias of that product."""
     shift = sign * per_sample(op, x, shift)
     x = stretch(op, x, shift.shape)
     affine = None if op.input_is_shared else op.emitter.bare_affine(x)
@@ -62,7 +62,9 @@ def shifted(op: Operation, x: Tensor, shift: np.ndarray, sign: int) -> Tensor:
     return op.emit(Scale(shift=shift), x)
 
 
-def scaled(op: Operation, x: Tensor, *, multiplier: np.ndarray | float = 1.0, divisor: np.ndarray | float = 1.0) -> Tensor:
+def scaled(
+    op: Operation, x: Tensor, *, multiplier: np.ndarray | float = 1.0, divisor: np.ndarray | float = 1.0
+) -> Tensor:
     """x * multiplier / divisor."""
     multiplier = per_sample(op, x, np.asarray(multiplier))
     divisor = per_sample(op, x, np.asarray(divisor))
@@ -123,7 +125,8 @@ def sum_of_all(op: Operation) -> Value:
         for tensor in tensors[1:]:
             result = total(op, [result, tensor], [1, 1])
     for array in arrays:
-        result = op.emit(Scale(shift=per_sample(op, result, array)), stretch(op, result, per_sample(op, result, array).shape))
+        shift = per_sample(op, result, array)
+        result = op.emit(Scale(shift=shift), stretch(op, result, shift.shape))
     return result
 
 
@@ -177,8 +180,8 @@ def matmul(op: Operation) -> Value:
         raise Refusal("a product of two activations")
     x, weight = (left, right) if isinstance(left, Tensor) else (right, left)
     if not isinstance(x, Tensor) or not isinstance(weight, np.ndarray):
-        raise Refusal("both factors are constants, and folding their product would round. If it is part of a spectral or "
-                      "weight normalisation, remove that before exporting (torch: remove_parametrizations)")
+        raise Refusal("both factors are constants, and folding their product would round. If it is part of a spectral "
+                      "or weight normalisation, remove that before exporting (torch: remove_parametrizations)")
     if weight.ndim == 0 or weight.ndim > max(op.rank(x), 2):
         raise Refusal(f"a constant factor of shape {weight.shape} adds axes to an activation with {op.rank(x)}")
     matrix = _matrix(weight)
@@ -209,7 +212,8 @@ def gemm(op: Operation) -> Value:
         raise Refusal(f"its factors must be matrices, but have {op.rank(a)} and {op.rank(b)} axes")
     left, right = (_oriented(op, a, transposed_a), _oriented(op, b, transposed_b))
     x, weight, axis = (left, right, -1) if isinstance(left, Tensor) else (right, left, -2)
-    assert isinstance(x, Tensor) and isinstance(weight, np.ndarray)
+    assert isinstance(x, Tensor)
+    assert isinstance(weight, np.ndarray)
     if len(x.shape) < -axis:
         raise Refusal("it contracts the batch axis, so it mixes samples")
     matrix = _matrix(weight).T if axis == -1 else _matrix(weight)

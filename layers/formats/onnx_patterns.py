@@ -17,8 +17,8 @@ import scipy.special
 
 from ..activation import Gelu, GeluTanh, HardSwish, Mish, Sigmoid, Silu, Softplus, Softsign, Swish
 from ..errors import MismatchError, ModelError
-from ..layer import Layer
-from ..linear import LinearLayer, Scale
+from ..layer import Layer, LinearLayer
+from ..linear import Scale
 
 Atom = tuple[Any, ...]
 Monomial = tuple[Atom, ...]
@@ -108,8 +108,9 @@ class Expressions:
             value = layer.forward(value)
         error = np.max(np.abs(value[:, 0] - expected) / (1 + np.abs(expected)))
         if not error <= 1e-12:
-            raise MismatchError(f"The operators that end at {node.output[0]!r} were read as "
-                                f"{' then '.join(layer.describe() for layer in match.layers)}, but differ by {error:.2g}.")
+            read = " then ".join(layer.describe() for layer in match.layers)
+            raise MismatchError(f"The operators that end at {node.output[0]!r} were read as {read}, but differ by "
+                                f"{error:.2g}. This is a fault of the importer; please report the model.")
 
     def _evaluate(self, name: str, root: str, x: np.ndarray) -> np.ndarray:
         """The expression in float64, straight from the operators."""
@@ -151,7 +152,7 @@ class _Reader:
         if name in self.expressions.constants:
             return {(): self.number(name)}
         node = self.expressions.producers.get(name)
-        if node is None or node.domain not in ("", "ai.onnx") or node.op_type not in _EXPANSIONS or len(node.output) != 1:
+        if node is None or node.domain not in ("", "ai.onnx") or node.op_type not in _EXPANSIONS:
             raise _NoMatchError
         expand, attributes = _EXPANSIONS[node.op_type]
         if {a.name for a in node.attribute} - attributes or any(a.ref_attr_name for a in node.attribute):
@@ -199,12 +200,15 @@ def _reciprocal(argument: Polynomial) -> Polynomial:
 
 
 def _power(reader: _Reader, node: onnx.NodeProto) -> Polynomial:
-    exponent = reader.expressions.constants.get(node.input[1])
-    if exponent is None or exponent.size != 1 or exponent.dtype.kind not in "if" or exponent.ravel()[0] not in (1, 2, 3):
+    values = reader.expressions.constants.get(node.input[1])
+    if values is None or values.size != 1 or values.dtype.kind not in "if":
         raise _NoMatchError
-    reader.most_axes = max(reader.most_axes, exponent.ndim)
+    reader.most_axes = max(reader.most_axes, values.ndim)
+    exponent = values.ravel()[0]
+    if exponent not in (1, 2, 3):
+        raise _NoMatchError
     base = result = reader.polynomial(node.input[0])
-    for _ in range(int(exponent.ravel()[0]) - 1):
+    for _ in range(int(exponent) - 1):
         result = _multiply(result, base)
     return result
 

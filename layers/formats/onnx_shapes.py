@@ -51,7 +51,7 @@ def cast(op: Operation) -> Value:
             raise Refusal("a shape with the batch size in it can only stay INT64")
         return x
     with np.errstate(all="ignore"):
-        result = x.astype(READABLE[code])
+        result: np.ndarray = x.astype(READABLE[code])
         back = result.astype(x.dtype)
     if not np.array_equal(back, x):
         raise Refusal(f"constants change when cast to {element_type(code)}")
@@ -63,10 +63,13 @@ def constant(op: Operation) -> Value:
     value = op.stored("value")
     if value is not None:
         return value
-    for read, name, dtype in ((op.floating, "value_float", np.float32), (op.floats, "value_floats", np.float32),
-                              (op.integer, "value_int", np.int64), (op.integers, "value_ints", np.int64)):
+    if op.has_attribute("value_float"):
+        return np.array(op.floating("value_float", 0.0), dtype=np.float32)
+    if op.has_attribute("value_floats"):
+        return np.array(op.floats("value_floats"), dtype=np.float32)
+    for name, read in (("value_int", op.integer), ("value_ints", op.integers)):
         if op.has_attribute(name):
-            return np.array(read(name, 0.0) if read == op.floating else read(name), dtype=dtype)  # type: ignore[operator]
+            return np.array(read(name), dtype=np.int64)
     raise Refusal("only `value`, `value_float(s)` and `value_int(s)` can be read")
 
 
@@ -124,7 +127,8 @@ def reshape(op: Operation) -> Value:
         raise Refusal(f"the shape {target} moves the batch axis")
     target = [int(size) for size in target]
     size, known = math.prod(x.shape), math.prod(s for s in target if s != -1)
-    if min(target, default=1) < -1 or target.count(-1) > 1 or known == 0 or size % known or (-1 not in target and known != size):
+    fits = known > 0 and (size % known == 0 if -1 in target else size == known)
+    if min(target, default=1) < -1 or target.count(-1) > 1 or not fits:
         raise Refusal(f"{tuple(x.shape)} has {size} entries per sample and cannot take the shape {target}")
     return op.rearrange(x, indices(x).reshape(target))
 
@@ -302,8 +306,9 @@ def fold(kind: str, left: np.ndarray, right: np.ndarray) -> np.ndarray:
         exact_value = Fraction(number(a)) / number(b) if kind == "Div" else _EXACT[kind](number(a), number(b))
         value = _nearest(exact_value) if floats else int(exact_value)
         if value != exact_value or (not floats and not -(2**63) <= value < 2**63):
-            raise Refusal(f"the constant {a!r} {kind} {b!r} is no {'float64' if floats else 'integer'} number, so folding "
-                          "would round; fold constants before exporting the model")
+            number_kind = "float64" if floats else "64-bit integer"
+            raise Refusal(f"the constant {a!r} {kind} {b!r} is no {number_kind}, so folding would round; if it is part "
+                          "of a weight normalisation, remove that before exporting the model")
         results.append(value)
     return np.array(results, dtype=np.float64 if floats else np.int64).reshape(left.shape)
 

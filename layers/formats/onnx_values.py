@@ -87,7 +87,9 @@ class Operation:
     read is a part of the map nobody modelled.
     """
 
-    def __init__(self, node: onnx.NodeProto, inputs: list[Value | None], opset: int, emitter: Emitter, shared: bool) -> None:
+    def __init__(
+        self, node: onnx.NodeProto, inputs: list[Value | None], opset: int, emitter: Emitter, shared: bool
+    ) -> None:
         self.node = node
         self.kind = node.op_type
         self.label = node.name or (node.output[0] if node.output else node.op_type)
@@ -172,7 +174,8 @@ class Operation:
         if values is None:
             return None
         if values.dtype.kind not in "iu":
-            raise Refusal(f"input {position} must hold integers that do not depend on the batch size, got {values.tolist()}")
+            raise Refusal(f"input {position} must hold integers that do not depend on the batch size, got "
+                          f"{values.tolist()}")
         return [int(v) for v in values.ravel()]
 
     def emit(self, layer: Layer, *inputs: Tensor) -> Tensor:
