@@ -17,8 +17,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .closed_form import Scaled
-from .inequality import SlopeConstraint
+from .inequality import Inequality, SlopeConstraint
 from .slope_system import Diagonal, Slopes, SlopeSystem, normalised, random_slopes
 
 
@@ -35,7 +34,7 @@ class Method(enum.Enum):
 class SlopeLowerBound:
     """Slopes and a direction that exhibit the gain `value` = |J(D) q| / |q|, up to rounding of float64.
 
-    Values are in the network's units; slopes are the same in scaled coordinates.
+    Values are those of the inequality given; slopes are the same in scaled coordinates.
 
     **Attributes:** `slopes`: by layer D_k, shape (n_k,), or (groups, size, size) for coupled groups; `right`: q, shape
     (n_0,); `history`: the best value after each round, never decreasing.
@@ -72,9 +71,9 @@ class GradientSystem:
         if not self.time_limit > 0:
             raise ValueError(f"`time_limit` must be positive seconds, got {self.time_limit!r}.")
 
-    def solve(self, scaled: Scaled) -> SlopeLowerBound:
+    def solve(self, inequality: Inequality) -> SlopeLowerBound:
         """The best slopes found. Stops soon after the time limit, with a valid lower bound at any time."""
-        start, inequality = time.perf_counter(), scaled.inequality
+        start = time.perf_counter()
         deadline = start + self.time_limit
         rng = np.random.default_rng(self.seed)
         system, record = SlopeSystem(inequality), _Record(SlopeSystem(inequality))
@@ -101,11 +100,11 @@ class GradientSystem:
             flipped = _flip(system, record.best)
             improved = flipped is not None and record.offer(sweep(system, flipped, self.sweeps, deadline), Method.FLIPS)
         return SlopeLowerBound(
-            value=scaled.unscale(record.value),
+            value=record.value,
             slopes=tuple(slopes.matrix() for slopes in record.best.slopes),
             right=record.best.q[0],
             method=record.method,
-            history=tuple(scaled.unscale(value) for value in record.history),
+            history=tuple(record.history),
             seconds=time.perf_counter() - start,
         )
 
