@@ -106,22 +106,29 @@ def _reference(model: onnx.ModelProto, name: str) -> Evaluator:
     from onnx.reference import ReferenceEvaluator
 
     opset = max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
-    if opset < 14 and any(node.op_type == "BatchNormalization" for node in model.graph.node):
-        session = ReferenceEvaluator(model, new_ops=[_inference_normalization()])  # type: ignore[arg-type]
-    else:
-        session = ReferenceEvaluator(model)
+    session = ReferenceEvaluator(model, new_ops=_older_operators(opset))  # type: ignore[arg-type]
     return lambda x: np.asarray(session.run(None, {name: x})[0])  # type: ignore[index]
 
 
-def _inference_normalization() -> Any:
-    """The evaluator's own BatchNormalization without training; before operator set 14 it trains whenever it can."""
-    from onnx.reference.ops import op_batch_normalization as original
+def _older_operators(opset: int) -> list[Any]:
+    """Operators that older versions of the standard define otherwise than the evaluator computes them.
 
-    class BatchNormalization(original.BatchNormalization_14):
+    Before version 14 it trains in BatchNormalization whenever it can; before version 13 Softmax joins all axes from
+    `axis` on, which it does not.
+    """
+    from onnx.reference.ops import op_batch_normalization as normalization
+    from onnx.reference.ops import op_softmax as softmax
+
+    class BatchNormalization(normalization.BatchNormalization_14):
         def _run(self, *arrays: Any, epsilon: Any = None, **_: Any) -> Any:  # type: ignore[override]
             return super()._run(*arrays, epsilon, None, 0)  # type: ignore[no-untyped-call,call-arg]
 
-    return BatchNormalization
+    class Softmax(softmax.Softmax):
+        def _run(self, x: Any, axis: int = 1) -> Any:  # type: ignore[override]
+            rows = int(np.prod(x.shape[: axis % x.ndim]))
+            return (super()._run(x.reshape(rows, -1), axis=1)[0].reshape(x.shape),)  # type: ignore[no-untyped-call]
+
+    return [*([BatchNormalization] if opset < 14 else []), *([Softmax] if opset < 13 else [])]
 
 
 def _reference_float64(model: onnx.ModelProto, name: str) -> Evaluator:

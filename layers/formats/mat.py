@@ -150,8 +150,9 @@ def _orientation(weights: list[np.ndarray], biases: list[np.ndarray | None], mea
             fitting.append(transposed)
     listing = ", ".join("x".join(map(str, w.shape)) for w in weights)
     if not fitting:
-        raise ModelError(f"{path}: the matrices {listing} with biases of {[None if b is None else b.shape for b in biases]} "
-                         "fit together neither as (out, in) nor as (in, out).")
+        sizes = [None if bias is None else bias.shape for bias in biases]
+        raise ModelError(f"{path}: the matrices {listing} with biases of shapes {sizes} fit together neither as (out, in) "
+                         "nor as (in, out).")
     if len(fitting) > 1:
         raise ModelError(f"{path}: the matrices {listing} fit together both as (out, in) and as (in, out); read the "
                          "file with `load_mat(path, transposed=..)`.")

@@ -155,9 +155,10 @@ class _Reader:
         if node is None or node.domain not in ("", "ai.onnx") or node.op_type not in _EXPANSIONS:
             raise _NoMatchError
         expand, attributes = _EXPANSIONS[node.op_type]
+        if self.expressions.opset < 7:
+            # How a second input is aligned; here it has one entry or the shape of the first.
+            attributes |= {"broadcast", "axis"}
         if {a.name for a in node.attribute} - attributes or any(a.ref_attr_name for a in node.attribute):
-            raise _NoMatchError
-        if self.expressions.opset < 7 and node.op_type in ("Add", "Sub", "Mul", "Div", "Pow"):
             raise _NoMatchError
         return expand(self, node)
 

@@ -114,7 +114,7 @@ def reshape(op: Operation) -> Value:
         sizes = op.constant(1)
         if sizes is None or sizes.ndim != 1 or sizes.dtype.kind not in "iO":
             raise Refusal("the new shape must be a vector of integers")
-        target = list(sizes)
+        target = [size if size is BATCH else int(size) for size in sizes]
     sources: list[Any] = [BATCH, *x.shape] if op.leading(x) else list(x.shape)
     for position, size in enumerate(target):
         if size is not BATCH and size == 0:
@@ -188,7 +188,7 @@ def unsqueeze(op: Operation) -> Value:
 def expand(op: Operation) -> Value:
     op.count(2, 2)
     x, sizes = op.operand(0), op.constant(1)
-    target = [] if sizes is None else list(sizes)
+    target: list[Any] = [] if sizes is None else [size if size is BATCH else int(size) for size in sizes]
     if op.leading(x):
         if len(target) > op.rank(x) or (len(target) == op.rank(x) and target[0] is not BATCH and target[0] != 1):
             raise Refusal(f"the shape {target} changes the batch axis")

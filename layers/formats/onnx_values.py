@@ -199,7 +199,7 @@ class Operation:
             raise Refusal(f"axis {axis} does not exist among {rank} axes")
         axis = axis % rank - self.leading(x)
         if axis < 0:
-            raise Refusal("it acts on the batch axis, so it mixes samples")
+            raise Refusal("it acts on the batch axis, but samples must stay apart")
         return axis
 
     def rearrange(self, x: Value, rearranged: np.ndarray) -> Value:
