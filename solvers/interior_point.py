@@ -19,6 +19,7 @@ from collections.abc import Callable
 
 import numpy as np
 from scipy.linalg.lapack import dpotrf, dpotrs
+from threadpoolctl import threadpool_limits
 
 from .block_matrix import Blocks, Factor, cliques_positive, complete, factorise, inner, multiply
 from .closed_form import Scaled
@@ -29,6 +30,7 @@ from .structure import Structure, structure
 _STEP = 0.95
 _START_SLACK = 1.3
 _SHORTEST_STEP = 1e-5
+_WORTH_THREADS = 1500
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,8 +65,11 @@ class InteriorPoint:
         Ctrl-C ends the solve with status INTERRUPTED and the best multipliers so far.
         """
         run = _Run(scaled, limits, on_progress)
+        # Blocks of a few hundred rows lose more to the synchronisation of BLAS threads than they gain.
+        threads = 1 if scaled.inequality.offsets[-1] < _WORTH_THREADS else None
         try:
-            status = run.iterate(self.max_iterations) if scaled.inequality.constraints else run.nothing_to_optimise()
+            with threadpool_limits(limits=threads, user_api="blas"):
+                status = run.iterate(self.max_iterations) if scaled.inequality.constraints else run.finished()
         except KeyboardInterrupt:
             status = Status.INTERRUPTED
         return run.solution(status)
@@ -92,7 +97,8 @@ class _Run:
         self.dual_bound = 0.0
         self.report(0)
 
-    def nothing_to_optimise(self) -> Status:
+    def finished(self) -> Status:
+        """Without nonlinear layers the closed form is the norm itself."""
         self.dual_bound = self.scaled.bound
         self.report(0)
         return Status.OPTIMAL

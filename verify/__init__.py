@@ -1,0 +1,13 @@
+"""Questions about networks, answered with proof."""
+
+from .certificate import Certificate as Certificate
+from .certificate import CertificateError as CertificateError
+from .certificate import load_certificate as load_certificate
+from .check import Outcome as Outcome
+from .check import Verdict as Verdict
+from .check import check as check
+from .inspection import inspect as inspect
+from .lipschitz import LipschitzReport as LipschitzReport
+from .lipschitz import TooLargeError as TooLargeError
+from .lipschitz import lipschitz as lipschitz
+from .lower_bound import Witness as Witness

@@ -115,9 +115,11 @@ def test_backends_and_forms_agree(name):
     bounds = {}
     for backend in BACKENDS:
         for form in Form:
-            solution = Conic(backend, form).solve(scale(BANK[name]), LIMITS)
+            scaled = scale(BANK[name])
+            solution = Conic(backend, form).solve(scaled, LIMITS)
             assert solution.status is Status.OPTIMAL
-            assert least_eigenvalue(BANK[name], solution.bound**2, solution.multipliers) > -1e-5
+            rho = (solution.bound * 2.0**-scaled.output_exponent) ** 2
+            assert least_eigenvalue(scaled.inequality, rho, solution.multipliers) > -1e-5
             bounds[backend, form] = solution.bound
     reference = bounds[Backend.CLARABEL, Form.ONE_BLOCK]
     assert list(bounds.values()) == pytest.approx([reference] * len(bounds), rel=2e-5)

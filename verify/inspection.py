@@ -1,0 +1,59 @@
+"""What a network looks like to the verifier, before anything is solved."""
+
+import dataclasses
+import math
+
+from netgain.layers import Activation, Graph
+from netgain.layers.dynamics import Dynamics, lower
+from netgain.solvers.closed_form import Scaled, compress, scale
+from netgain.solvers.interior_point import Cost, InteriorPoint
+
+from .constraints import constraint_rows, to_inequality
+
+
+@dataclasses.dataclass(frozen=True)
+class NodeSummary:
+    """One row of the layer table; `slopes` is empty for linear layers."""
+
+    name: str
+    kind: str
+    inputs: tuple[str, ...]
+    shape: tuple[int, ...]
+    slopes: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Inspection:
+    """The layer graph, its dynamical system, and what the interior-point solver would take."""
+
+    name: str
+    nodes: tuple[NodeSummary, ...]
+    dynamics: Dynamics
+    cost: Cost
+
+    @property
+    def neurons(self) -> int:
+        return sum(math.prod(node.shape) for node in self.nodes if node.slopes)
+
+
+def summarise(graph: Graph) -> tuple[NodeSummary, ...]:
+    """The layer table of a graph."""
+    rows = []
+    for node in graph.order:
+        layer, slopes = graph.layer(node), ""
+        if isinstance(layer, Activation):
+            interval = layer.slopes(graph.shape(node))
+            low, high = float(_extreme(interval.lower, min)), float(_extreme(interval.upper, max))
+            slopes = f"[{low:.6g}, {high:.6g}]" + (f", groups of {interval.coupled}" if interval.coupled > 1 else "")
+        rows.append(NodeSummary(node, layer.describe(), graph.inputs(node), graph.shape(node), slopes))
+    return tuple(rows)
+
+
+def inspect(graph: Graph) -> Inspection:
+    """Everything there is to say about a network before the solve."""
+    scaled: Scaled = scale(compress(to_inequality(constraint_rows(graph))))
+    return Inspection(graph.name, summarise(graph), lower(graph), InteriorPoint().predict(scaled))
+
+
+def _extreme(values, choose) -> float:  # type: ignore[no-untyped-def]
+    return float(values) if isinstance(values, float) else float(choose(values.ravel()))

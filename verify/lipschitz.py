@@ -1,0 +1,184 @@
+"""The question of feedforward networks: how much can the map amplify a change of its input?"""
+
+import dataclasses
+import enum
+import math
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+import psutil
+from netgain.layers import Graph
+from netgain.solvers.closed_form import ClosedForm, Scaled, compress, norm_product, scale
+from netgain.solvers.gradient_system import GradientSystem
+from netgain.solvers.interior_point import InteriorPoint
+from netgain.solvers.result import Limits, OnProgress, Solution, Status
+
+from .certificate import Certificate
+from .constraints import constraint_rows, to_inequality
+from .lower_bound import UndecidedError, Witness, WitnessSearch, prove_witness
+from .proof import prove
+from .rounding import rounded_down, rounded_up
+
+
+_LONGEST_SEARCH = 10.0
+
+
+class Solver(Protocol):
+    """What turns an inequality into multipliers."""
+
+    def solve(self, scaled: Scaled, limits: Limits, on_progress: OnProgress | None = None) -> Solution: ...
+
+
+class Stage(enum.Enum):
+    """The parts of a verification, in order; the value is what a progress display says."""
+
+    SOLVE = "solving"
+    PROVE = "proving"
+    WITNESS = "searching a witness"
+
+
+class TooLargeError(MemoryError):
+    """The solver asked for would need more memory than there is; the text names one that does not."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LipschitzReport:
+    """What is known of the Lipschitz constant L of f from l2 to l2, over all inputs and in real arithmetic.
+
+    lower <= L <= upper, where `upper` is proved by `certificate` and `lower` exhibited by `witness`, both rigorously;
+    `slope_bound` <= upper is what no method that only knows the slope intervals can beat (floating point), and
+    `norm_product` the bound of composition (floating point).
+
+    **Attributes:** `upper`: inf where nothing could be proved; `solution`: the solver's view, unproved; `seconds`: by
+    stage; `notes`: what a reader should know.
+    """
+
+    name: str
+    upper: float
+    lower: float
+    slope_bound: float
+    norm_product: float
+    certificate: Certificate | None
+    witness: Witness | None
+    solution: Solution
+    seconds: dict[str, float]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def proved(self) -> bool:
+        return self.certificate is not None
+
+    @property
+    def gap(self) -> float:
+        """(upper - lower) / upper: how much of the bound no input pair has been found for."""
+        return 1 - self.lower / self.upper if 0 < self.upper < math.inf else math.nan
+
+    def __str__(self) -> str:
+        upper = f"{rounded_up(self.upper)} (proved)" if self.proved else "not proved"
+        lines = [
+            f"{self.name}: l2 Lipschitz constant, all inputs",
+            f"  upper bound   {upper}",
+            f"  lower bound   {rounded_down(self.lower)} (input pair)",
+            f"  slope bound   {rounded_down(self.slope_bound)} (best possible from slopes, floating point)",
+            f"  norm product  {rounded_up(self.norm_product)} (floating point)",
+            f"  solver        {self.solution.solver} {self.solution.version}: {self.solution.status.value}",
+        ]
+        return "\n".join(lines + [f"  note          {note}" for note in self.notes])
+
+
+def lipschitz(
+    graph: Graph,
+    solver: Solver | None = None,
+    limits: Limits | None = None,
+    *,
+    seed: int = 0,
+    lower_bounds: bool = True,
+    on_progress: OnProgress | None = None,
+    on_stage: Callable[[Stage], None] | None = None,
+) -> LipschitzReport:
+    """Bounds the l2 Lipschitz constant of a network from above, with proof, and from below, with witnesses.
+
+    **Arguments:** `solver`: `InteriorPoint()` unless it would not fit into memory, then `ClosedForm()`, and a note
+    says so; `limits`: tolerance and seconds for everything; `seed`: of the search for lower bounds.
+
+    **Raises:** `TooLargeError` if the interior-point solver was asked for by name and cannot fit; `ModelError` if the
+    graph has a layer without an incremental constraint.
+
+    **Source:** the inequality of arXiv 2405.01125 with one multiplier per neuron, as in Fazlyab et al. (2019).
+    """
+    limits = limits or Limits()
+    announce = on_stage or (lambda stage: None)
+    begin = time.perf_counter()
+    seconds: dict[str, float] = {}
+    notes: list[str] = []
+
+    rows = constraint_rows(graph)
+    scaled = scale(compress(to_inequality(rows)))
+    chosen = _choose(solver, scaled, notes)
+    announce(Stage.SOLVE)
+    share = dataclasses.replace(limits, time_limit=0.8 * limits.time_limit)
+    solution = chosen.solve(scaled, share, on_progress)
+    seconds["solve"] = time.perf_counter() - begin
+
+    announce(Stage.PROVE)
+    certificate = prove(graph, scaled, solution) if solution.status.has_multipliers else None
+    if certificate is None and not isinstance(chosen, ClosedForm):
+        notes.append(f"The multipliers of {solution.solver} prove nothing; the bound is that of the closed form.")
+        certificate = prove(graph, scaled, ClosedForm().solve(scaled, limits))
+    upper = certificate.value if certificate else math.inf
+    seconds["prove"] = time.perf_counter() - begin - seconds["solve"]
+
+    lower, slope_bound, witness = 0.0, 0.0, None
+    if lower_bounds and solution.status is not Status.INTERRUPTED:
+        announce(Stage.WITNESS)
+        remaining = max(limits.time_limit - (time.perf_counter() - begin), 1e-3)
+        share_of_search = min(remaining / 2, _LONGEST_SEARCH)
+        try:
+            slopes = GradientSystem(seed=seed, time_limit=share_of_search).solve(scaled.inequality)
+            slope_bound = scaled.unscale(slopes.value)
+            layers = zip(rows.activations, slopes.slopes, strict=True)
+            wanted = {layer.node: values for layer, values in layers if layer.coupled == 1}
+            witness = WitnessSearch(seed=seed, time_limit=share_of_search).find(graph, wanted)
+            lower = prove_witness(graph, witness.x, witness.x_prime)
+        except KeyboardInterrupt:
+            notes.append("Interrupted during the search for lower bounds.")
+        except UndecidedError as error:
+            notes.append(f"The witness was not proved: {error}")
+            witness = None
+        seconds["lower"] = time.perf_counter() - begin - sum(seconds.values())
+    seconds["total"] = time.perf_counter() - begin
+    return LipschitzReport(
+        name=graph.name,
+        upper=upper,
+        lower=lower,
+        slope_bound=slope_bound,
+        norm_product=norm_product(scaled),
+        certificate=certificate,
+        witness=witness,
+        solution=solution,
+        seconds=seconds,
+        notes=tuple(notes),
+    )
+
+
+def _choose(solver: Solver | None, scaled: Scaled, notes: list[str]) -> Solver:
+    if solver is not None and not isinstance(solver, InteriorPoint):
+        return solver
+    chosen = solver or InteriorPoint()
+    cost, available = chosen.predict(scaled), available_memory()
+    if cost.memory <= 0.8 * available:
+        return chosen
+    text = (
+        f"The interior-point solver would need {cost.memory / 2**30:.1f} GiB for {cost.multipliers} multipliers; "
+        f"{available / 2**30:.1f} GiB are free."
+    )
+    if solver is not None:
+        raise TooLargeError(f"{text} Use ClosedForm(), which needs the weights and one cut only.")
+    notes.append(f"{text} The bound is that of the closed form.")
+    return ClosedForm()
+
+
+def available_memory() -> int:
+    """Bytes that can still be allocated without swapping."""
+    return int(psutil.virtual_memory().available)

@@ -1,0 +1,50 @@
+"""From a solver's multipliers to a certificate: the least inflation of its bound that the checker proves."""
+
+import dataclasses
+import math
+
+import numpy as np
+from netgain.layers import Graph
+from netgain.solvers.closed_form import Scaled
+from netgain.solvers.result import Solution
+
+from .certificate import Certificate
+from .check import check
+
+_INFLATIONS = tuple(10.0**-k for k in range(11, 0, -1))
+# Decided in balls only where double precision would cost more than this.
+_WORTH_BALLS = 1e-6
+
+
+def prove(graph: Graph, scaled: Scaled, solution: Solution) -> Certificate | None:
+    """A certificate that the checker accepts, with the least inflation of `solution.bound` on a ladder; or None.
+
+    A solver's bound may be too low for its own multipliers, and these infeasible. Both are mended by one step towards
+    the closed-form multipliers, which are strictly feasible: M is affine in (rho, lam), so for 0 <= t <= 1 the mixture
+    (1 - t) (rho, lam) + t (rho_0, lam_0) is feasible where both are. With inflation d, t is chosen so that the mixture
+    costs a relative 2 d in rho, that is d in the bound.
+    """
+    for inflation in _INFLATIONS:
+        candidate = _candidate(graph, scaled, solution, inflation)
+        verdict = check(candidate, graph, balls=inflation == _WORTH_BALLS)
+        if verdict.proved:
+            return dataclasses.replace(candidate, arithmetic=verdict.arithmetic, seconds=verdict.seconds)
+    return None
+
+
+def _candidate(graph: Graph, scaled: Scaled, solution: Solution, inflation: float) -> Certificate:
+    gain = math.ldexp(solution.bound, -scaled.output_exponent)
+    start = 1.1 * scaled.bound**2
+    share = min(1.0, inflation * gain**2 / start) if start > 0 else 0.0
+    multipliers = tuple(
+        np.maximum((1 - share) * lam, 0) + share * 1.1 * safe
+        for lam, safe in zip(solution.multipliers, scaled.start, strict=True)
+    )
+    return Certificate(
+        value=float(np.nextafter(solution.bound * (1 + inflation), math.inf)) if solution.bound > 0 else 0.0,
+        digest=graph.digest,
+        multipliers=multipliers,
+        exponents=scaled.exponents,
+        output_exponent=scaled.output_exponent,
+        solver=f"{solution.solver} {solution.version}".strip(),
+    )
