@@ -47,9 +47,13 @@ class Record:
 
     @classmethod
     def from_json(cls, text: str) -> "Record":
-        """**Raises:** `ValueError` if the text is not a record."""
+        """Entries about the machine are left out.
+
+        **Raises:** `ValueError` if the text is not a record.
+        """
         try:
             entries: dict[str, Any] = json.loads(text)
+            entries.pop("machine", None)
             return cls(**entries | {"outcome": Outcome[entries["outcome"].upper()]})
-        except (KeyError, TypeError, json.JSONDecodeError) as error:
+        except (AttributeError, KeyError, TypeError, json.JSONDecodeError) as error:
             raise ValueError(f"Not the record of a job: {text[:200]!r} ({error!r}).") from None

@@ -9,6 +9,7 @@ import dataclasses
 import importlib
 import importlib.metadata
 import io
+import math
 import time
 import warnings
 from typing import Any, ClassVar
@@ -16,6 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 import scipy.sparse as sp
 from netgain.layers import Graph
+from netgain.solvers.closed_form import Scaled
 from netgain.solvers.conic_forms import Form, cone_program
 from netgain.solvers.inequality import Inequality
 from netgain.solvers.result import Limits, OnProgress, Solution, Status
@@ -90,9 +92,12 @@ class Sdpa:
     DISTRIBUTION: ClassVar[str] = "sdpa-python"
     form: Form = Form.ONE_BLOCK
 
-    def solve(self, inequality: Inequality, limits: Limits, on_progress: OnProgress | None = None) -> Solution:
-        """SDPA has no time limit of its own; `limits.time_limit` is not used."""
+    def solve(self, scaled: Scaled, limits: Limits, on_progress: OnProgress | None = None) -> Solution:
+        """SDPA has no time limit of its own; `limits.time_limit` is not used. Our scaling helps it: without it, it
+        loses its accuracy on deep networks.
+        """
         start = time.perf_counter()
+        inequality = scaled.inequality
         sdpap = importlib.import_module("sdpap")
         a, c, orders = self._data(inequality)
         b = np.zeros((a.shape[0], 1))
@@ -102,7 +107,7 @@ class Sdpa:
         option = {"print": "no", "epsilonStar": tolerance, "epsilonDash": tolerance}
         _, y, _, _, info = sdpap.solve(a, b, c, cone, sdpap.SymCone(f=a.shape[0]), option)
         w = np.asarray(y.todense() if sp.issparse(y) else y, dtype=np.float64).ravel()
-        return self._solution(inequality, w, info, time.perf_counter() - start)
+        return self._solution(scaled, w, info, time.perf_counter() - start)
 
     def _data(self, inequality: Inequality) -> tuple[sp.csc_matrix, np.ndarray, tuple[int, ...]]:
         """With w = (rho, lam, ..): max b^T w so that c - A^T w lies in the cone of lam >= 0 and the blocks."""
@@ -114,14 +119,16 @@ class Sdpa:
         c = np.concatenate([np.zeros(program.multipliers), *(-block.constant for block in program.blocks)])
         return sp.csc_matrix(columns.T), c[:, None], tuple(block.order for block in program.blocks)
 
-    def _solution(self, inequality: Inequality, w: np.ndarray, info: dict[str, Any], seconds: float) -> Solution:
-        lam, status = np.maximum(w[1 : 1 + inequality.multipliers], 0.0), _SDPA[info["phasevalue"]]
-        if not np.all(np.isfinite(w)):
-            lam, status = lam[:0], Status.FAILED
+    def _solution(self, scaled: Scaled, w: np.ndarray, info: dict[str, Any], seconds: float) -> Solution:
+        inequality, status = scaled.inequality, _SDPA[info["phasevalue"]]
+        lam = np.maximum(w[1 : 1 + inequality.multipliers], 0.0)
+        # At zero SDPA never left its start.
+        if not np.all(np.isfinite(w)) or w[0] <= 0:
+            status = Status.FAILED
         ends = np.cumsum([constraint.groups for constraint in inequality.constraints])[:-1]
         return Solution(
             status=status,
-            bound=float(np.sqrt(max(w[0], 0.0))),
+            bound=scaled.unscale(float(np.sqrt(w[0]))) if status.has_multipliers else math.inf,
             dual_bound=0.0,
             multipliers=tuple(np.split(lam, ends)) if status.has_multipliers else (),
             iterations=int(info.get("iteration", 0)),

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterable
 
+import rich.box
 import rich.table
 import rich.text
+from netgain.verify.rounding import rounded_up
 
 from .outcome import Outcome, Record
 
@@ -11,20 +13,21 @@ from .outcome import Outcome, Record
 def comparison(network: str, records: Iterable[Record], reference: str) -> rich.table.Table:
     """One row per contender; `ratio` compares its value with that of the contender called `reference`.
 
-    Values are the proved bounds, or the bounds as solved where nothing is proved; these are marked with ~.
+    A value is the proved bound, here rounded up, or where nothing is proved the bound as solved, marked with ~.
     """
     records = tuple(records)
     base = next((record.value for record in records if record.contender == reference), None)
-    table = rich.table.Table(title=network, title_justify="left", title_style="bold")
-    table.add_column("contender")
-    for heading in ("bound as solved", "bound proved", "ratio", "solve (s)", "prove (s)", "peak (MB)"):
-        table.add_column(heading, justify="right")
-    table.add_column("remark")
+    table = rich.table.Table(title=network, title_justify="left", title_style="bold", box=rich.box.SIMPLE_HEAD,
+                             pad_edge=False)
+    table.add_column("contender", no_wrap=True)
+    for heading in ("bound\nas solved", "bound\nproved", "ratio", "solve\n(s)", "prove\n(s)", "peak\n(MB)"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("remark", overflow="fold")
     for record in records:
         table.add_row(
             record.contender,
             _number(record.bound, 9),
-            _number(record.proved, 9),
+            "-" if record.proved is None else rounded_up(record.proved, 9),
             _ratio(record, base),
             _number(record.solve_seconds, 3),
             _number(record.prove_seconds, 3),

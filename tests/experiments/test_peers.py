@@ -3,6 +3,7 @@ import pytest
 from netgain.experiments.benchmarks.networks import perceptron
 from netgain.experiments.benchmarks.peers import Eclipse, NotApplicable, Sdpa
 from netgain.layers import Tanh, sequential
+from netgain.solvers.closed_form import scale
 from netgain.solvers.conic_forms import Form
 from netgain.solvers.inequality import Inequality, SlopeConstraint
 from netgain.solvers.result import Limits, Status
@@ -17,7 +18,7 @@ def two_neurons() -> Inequality:
 @pytest.mark.parametrize("form", Form)
 def test_sdpa_finds_a_known_optimum(form):
     pytest.importorskip("sdpap")
-    solution = Sdpa(form).solve(two_neurons(), Limits())
+    solution = Sdpa(form).solve(scale(two_neurons()), Limits())
     assert solution.status in (Status.OPTIMAL, Status.INACCURATE)
     assert solution.bound == pytest.approx(np.sqrt(5), rel=1e-5)
     assert [lam.shape for lam in solution.multipliers] == [(2,)]
