@@ -151,8 +151,8 @@ def _orientation(weights: list[np.ndarray], biases: list[np.ndarray | None], mea
     listing = ", ".join("x".join(map(str, w.shape)) for w in weights)
     if not fitting:
         sizes = [None if bias is None else bias.shape for bias in biases]
-        raise ModelError(f"{path}: the matrices {listing} with biases of shapes {sizes} fit together neither as (out, in) "
-                         "nor as (in, out).")
+        raise ModelError(f"{path}: the matrices {listing} with biases of shapes {sizes} fit together neither as "
+                         "(out, in) nor as (in, out).")
     if len(fitting) > 1:
         raise ModelError(f"{path}: the matrices {listing} fit together both as (out, in) and as (in, out); read the "
                          "file with `load_mat(path, transposed=..)`.")

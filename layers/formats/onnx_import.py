@@ -25,6 +25,8 @@ _HINTS = {
                     "convolution and pooling are not supported yet"),
     **dict.fromkeys(("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearMatMul", "MatMulInteger"),
                     "a quantised network is piecewise constant; import the float network it was made from"),
+    **dict.fromkeys(("Erf", "Exp", "Pow", "Reciprocal"),
+                    "known only as a part of a decomposed activation, and this one was not recognised"),
     "Where": "a choice between values that may jump. If this is torch's Softplus, its threshold does make it jump, so "
              "no finite number bounds its slope; use beta = 1 or threshold = inf, which export as the smooth function",
 }

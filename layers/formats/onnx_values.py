@@ -230,4 +230,4 @@ def _in_order(rearranged: np.ndarray, shape: Shape) -> bool:
 
 
 def _show(attribute: onnx.AttributeProto) -> str:
-    return str(onnx.printer.to_text(attribute)).partition("=")[2].strip()[:60] if attribute.type else "?"
+    return str(onnx.helper.printable_attribute(attribute)).partition("=")[2].strip()[:60] if attribute.type else "?"

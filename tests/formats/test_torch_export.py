@@ -1,0 +1,52 @@
+"""Networks exported by torch compute in the graph what they compute in torch."""
+
+import warnings
+
+import numpy as np
+import pytest
+from netgain.layers import load
+
+torch = pytest.importorskip("torch")
+ACTIVATIONS = ["ReLU", "Tanh", "Sigmoid", "LeakyReLU", "PReLU", "ELU", "SELU", "CELU", "GELU", "SiLU", "Mish",
+               "Hardswish", "Hardsigmoid", "Hardtanh", "ReLU6", "Softplus", "Softsign", "Tanhshrink"]
+
+
+def agree(tmp_path, module, shape, opset):
+    module = module.eval()
+    path = tmp_path / "net.onnx"
+    x = torch.randn(2, *shape, generator=torch.Generator().manual_seed(1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(module, (x,), str(path), dynamo=False, input_names=["x"], dynamic_axes={"x": {0: "batch"}},
+                          opset_version=opset)
+    graph = load(path)
+    expected = module.double()(x.double()).detach().numpy()
+    np.testing.assert_allclose(graph.forward(x.double().numpy()), expected, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("opset", [11, 20])
+def test_activation(tmp_path, name, opset):
+    if name == "CELU" and opset == 11:
+        pytest.skip("torch exports it since operator set 12")
+    torch.manual_seed(0)
+    nn = torch.nn
+    agree(tmp_path, nn.Sequential(nn.Linear(6, 5), getattr(nn, name)(), nn.Linear(5, 3)), (6,), opset)
+
+
+@pytest.mark.parametrize("opset", [9, 13, 18])
+def test_flatten_normalisation_and_residual(tmp_path, opset):
+    nn = torch.nn
+    torch.manual_seed(0)
+
+    class Residual(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8), nn.GELU(), nn.Linear(8, 8))
+            self.inner[1].running_var.fill_(0.3)
+
+        def forward(self, x):
+            x = (x.view(x.size(0), -1) - 0.1307) / 0.3081
+            return x[:, 2:6] + self.inner(x)[:, :4]
+
+    agree(tmp_path, Residual(), (2, 4), opset)
