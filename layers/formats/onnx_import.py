@@ -11,8 +11,9 @@ from ..graph import Graph
 from ..layer import Shape
 from . import onnx_activations, onnx_linear, onnx_shapes
 from .agreement import check_agreement
+from .onnx_expressions import Expressions
 from .onnx_file import READABLE, array_of, element_type, read_onnx
-from .onnx_patterns import Expressions, Match
+from .onnx_patterns import Match, find_match
 from .onnx_values import Emitter, Operation, Refusal, Tensor, Value
 
 OPERATORS = {**onnx_shapes.OPERATORS, **onnx_linear.OPERATORS, **onnx_activations.OPERATORS}
@@ -145,7 +146,7 @@ class _Import:
             if not names & needed or names <= self.values.keys():
                 continue
             live.add(position)
-            match = expressions.match(node)
+            match = find_match(expressions, node)
             if match:
                 matches[position] = match
             needed |= {match.root} if match else set(node.input)
