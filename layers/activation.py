@@ -15,7 +15,7 @@ import scipy.special
 
 from .arithmetic import FLOAT, Arithmetic, Array
 from .errors import ModelError, ShapeError
-from .layer import Layer, Shape, one_input, parameter
+from .layer import Layer, Shape, broadcasts, one_input, parameter
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,6 +145,10 @@ class HardSigmoid(Elementwise):
 
     a: float = 0.2
     b: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.a) and math.isfinite(self.b)):
+            raise ModelError(f"A hard sigmoid needs finite parameters, got a = {self.a}, b = {self.b}.")
 
     def value(self, x: Array, arithmetic: Arithmetic = FLOAT) -> Array:
         line = x * arithmetic.constant(self.a) + arithmetic.constant(self.b)
@@ -360,8 +364,8 @@ class Elu(Elementwise):
     gain: float = 1.0
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.a) and math.isfinite(self.gain)):
-            raise ModelError(f"ELU needs finite parameters, got a = {self.a}, gain = {self.gain}.")
+        if not (math.isfinite(self.a) and math.isfinite(self.gain) and math.isfinite(self.a * self.gain)):
+            raise ModelError(f"ELU needs finite parameters and slopes, got a = {self.a}, gain = {self.gain}.")
 
     def value(self, x: Array, arithmetic: Arithmetic = FLOAT) -> Array:
         left = arithmetic.expm1(arithmetic.minimum(x, 0.0)) * arithmetic.constant(self.a)
@@ -372,7 +376,9 @@ class Elu(Elementwise):
 
     def slopes(self, shape: Shape) -> SlopeInterval:
         product = self.a * self.gain
-        ends = [0.0, self.gain] + ([np.nextafter(product, -np.inf), np.nextafter(product, np.inf)] if product else [])
+        ends = [0.0, self.gain]
+        if self.a and self.gain:  # the product may underflow
+            ends += [math.nextafter(product, -math.inf), math.nextafter(product, math.inf)]
         if self.gain == 1.0:
             ends = [0.0, 1.0, self.a]
         return SlopeInterval(float(min(ends)), float(max(ends)))
@@ -394,7 +400,7 @@ class LeakyRelu(Elementwise):
 
     def output_shape(self, *shapes: Shape) -> Shape:
         shape = one_input(self, shapes)
-        if np.broadcast_shapes(shape, np.shape(self.slope)) != shape:
+        if not broadcasts(np.shape(self.slope), shape):
             raise ShapeError(f"The slopes of shape {np.shape(self.slope)} do not fit the input {shape}.")
         return shape
 

@@ -99,3 +99,8 @@ def one_input(layer: Layer, shapes: tuple[Shape, ...]) -> Shape:
     if len(shapes) != 1:
         raise ShapeError(f"{layer.describe()} takes one input, got {len(shapes)}.")
     return shapes[0]
+
+
+def broadcasts(shape: Shape, to: Shape) -> bool:
+    """Whether an array of this shape broadcasts to the shape `to` without enlarging it."""
+    return len(shape) <= len(to) and all(a in (1, b) for a, b in zip(reversed(shape), reversed(to), strict=False))

@@ -7,7 +7,7 @@ import numpy as np
 
 from .arithmetic import FLOAT, Arithmetic, Array
 from .errors import ShapeError
-from .layer import Layer, LinearLayer, Shape, one_input, parameter
+from .layer import Layer, LinearLayer, Shape, broadcasts, one_input, parameter
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -97,7 +97,7 @@ class Affine(LinearLayer):
                              f"but the input has shape {shape}.{hint}")
         result = list(shape)
         result[self.axis] = out
-        if self.bias is not None and np.broadcast_shapes(tuple(result), self.bias.shape) != tuple(result):
+        if self.bias is not None and not broadcasts(self.bias.shape, tuple(result)):
             raise ShapeError(f"The bias of shape {self.bias.shape} does not fit the output {tuple(result)}.")
         return tuple(result)
 
@@ -125,7 +125,7 @@ class _Diagonal(LinearLayer):
         shape = one_input(self, shapes)
         scale = self.scale(FLOAT)
         for name, array in (("scale", scale), ("offset", self.offset())):
-            if array is not None and np.broadcast_shapes(shape, np.shape(array)) != shape:
+            if array is not None and not broadcasts(np.shape(array), shape):
                 raise ShapeError(f"The {name} of shape {np.shape(array)} does not fit the input {shape}.")
         return shape
 
