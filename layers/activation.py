@@ -50,10 +50,10 @@ class Activation(Layer):
         """The proved slope interval for an input of this shape."""
 
     @abc.abstractmethod
-    def apply_derivative(self, x: np.ndarray, dx: np.ndarray) -> np.ndarray:
+    def apply_derivative(self, x: np.ndarray, dx: np.ndarray) -> Array:
         """Directional derivative of the activation at x along dx (at a kink: that of one side)."""
 
-    def apply_derivative_transposed(self, x: np.ndarray, dy: np.ndarray) -> np.ndarray:
+    def apply_derivative_transposed(self, x: np.ndarray, dy: np.ndarray) -> Array:
         """The adjoint of `apply_derivative`; equal to it where the Jacobian is symmetric."""
         return self.apply_derivative(x, dy)
 
@@ -62,9 +62,9 @@ class Elementwise(Activation):
     """An activation that acts on each entry alone; `derivative` is s'(x)."""
 
     @abc.abstractmethod
-    def derivative(self, x: np.ndarray) -> np.ndarray: ...
+    def derivative(self, x: np.ndarray) -> Array: ...
 
-    def apply_derivative(self, x: np.ndarray, dx: np.ndarray) -> np.ndarray:
+    def apply_derivative(self, x: np.ndarray, dx: np.ndarray) -> Array:
         return self.derivative(x) * dx
 
 
@@ -87,7 +87,7 @@ class Relu(_Fixed):
     def value(self, x: Array, arithmetic: Arithmetic = FLOAT) -> Array:
         return arithmetic.maximum(x, 0.0)
 
-    def derivative(self, x: np.ndarray) -> np.ndarray:
+    def derivative(self, x: np.ndarray) -> Array:
         return (x > 0).astype(np.float64)
 
 
@@ -100,7 +100,7 @@ class Absolute(_Fixed):
     def value(self, x: Array, arithmetic: Arithmetic = FLOAT) -> Array:
         return arithmetic.absolute(x)
 
-    def derivative(self, x: np.ndarray) -> np.ndarray:
+    def derivative(self, x: np.ndarray) -> Array:
         return np.where(x >= 0, 1.0, -1.0)
 
 
@@ -113,7 +113,7 @@ class Tanh(_Fixed):
     def value(self, x: Array, arithmetic: Arithmetic = FLOAT) -> Array:
         return arithmetic.tanh(x)
 
-    def derivative(self, x: np.ndarray) -> np.ndarray:
+    def derivative(self, x: np.ndarray) -> Array:
         return 1 - np.tanh(x) ** 2
 
 
@@ -134,7 +134,7 @@ class Sigmoid(_Fixed):
     def value(self, x: Array, arithmetic: Arithmetic = FLOAT) -> Array:
         return _sigmoid(x, arithmetic)
 
-    def derivative(self, x: np.ndarray) -> np.ndarray:
+    def derivative(self, x: np.ndarray) -> Array:
         s = scipy.special.expit(x)
         return s * (1 - s)
 
@@ -154,7 +154,7 @@ class HardSigmoid(Elementwise):
         line = x * arithmetic.constant(self.a) + arithmetic.constant(self.b)
         return arithmetic.minimum(arithmetic.maximum(line, 0.0), 1.0)
 
-    def derivative(self, x: np.ndarray) -> np.ndarray:
+    def derivative(self, x: np.ndarray) -> Array:
         line = self.a * x + self.b
         return np.where((line > 0) & (line < 1), self.a, 0.0)
 
@@ -171,7 +171,7 @@ class Arctan(_Fixed):
     def value(self, x: Array, arithmetic: Arithmetic = FLOAT) -> Array:
         return arithmetic.arctan(x)
 
-    def derivative(self, x: np.ndarray) -> np.ndarray:
+    def derivative(self, x: np.ndarray) -> Array:
         return 1 / (1 + x * x)
 
 
@@ -184,7 +184,7 @@ class Softsign(_Fixed):
     def value(self, x: Array, arithmetic: Arithmetic = FLOAT) -> Array:
         return x / (arithmetic.absolute(x) + 1.0)
 
-    def derivative(self, x: np.ndarray) -> np.ndarray:
+    def derivative(self, x: np.ndarray) -> Array:
         return (1 + np.abs(x)) ** -2.0
 
 
@@ -200,7 +200,7 @@ class Silu(_Fixed):
     def value(self, x: Array, arithmetic: Arithmetic = FLOAT) -> Array:
         return x * _sigmoid(x, arithmetic)
 
-    def derivative(self, x: np.ndarray) -> np.ndarray:
+    def derivative(self, x: np.ndarray) -> Array:
         s = scipy.special.expit(x)
         return s * (1 + x * (1 - s))
 
@@ -218,7 +218,7 @@ class Swish(Elementwise):
     def value(self, x: Array, arithmetic: Arithmetic = FLOAT) -> Array:
         return x * _sigmoid(x * arithmetic.constant(self.b), arithmetic)
 
-    def derivative(self, x: np.ndarray) -> np.ndarray:
+    def derivative(self, x: np.ndarray) -> Array:
         return Silu().derivative(self.b * x)
 
     def slopes(self, shape: Shape) -> SlopeInterval:
@@ -244,7 +244,7 @@ class Gelu(Elementwise):
     def value(self, x: Array, arithmetic: Arithmetic = FLOAT) -> Array:
         return x * (arithmetic.erf(x * arithmetic.constant(self.c)) + 1.0) * 0.5
 
-    def derivative(self, x: np.ndarray) -> np.ndarray:
+    def derivative(self, x: np.ndarray) -> Array:
         t = self.c * x
         return 0.5 * (1 + scipy.special.erf(t)) + t * np.exp(-t * t) / math.sqrt(math.pi)
 
@@ -273,7 +273,7 @@ class GeluTanh(Elementwise):
         inner = (x + x * x * x * arithmetic.constant(self.c)) * arithmetic.constant(self.k)
         return x * (arithmetic.tanh(inner) + 1.0) * 0.5
 
-    def derivative(self, x: np.ndarray) -> np.ndarray:
+    def derivative(self, x: np.ndarray) -> Array:
         t = np.tanh(self.k * (x + self.c * x**3))
         return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * self.k * (1 + 3 * self.c * x * x)
 
@@ -290,7 +290,7 @@ class Mish(_Fixed):
     def value(self, x: Array, arithmetic: Arithmetic = FLOAT) -> Array:
         return x * arithmetic.tanh(_softplus(x, arithmetic))
 
-    def derivative(self, x: np.ndarray) -> np.ndarray:
+    def derivative(self, x: np.ndarray) -> Array:
         t = np.tanh(np.logaddexp(0, x))
         return t + x * (1 - t * t) * scipy.special.expit(x)
 
@@ -304,7 +304,7 @@ class HardSwish(_Fixed):
     def value(self, x: Array, arithmetic: Arithmetic = FLOAT) -> Array:
         return x * arithmetic.minimum(arithmetic.maximum((x + 3.0) / 6.0, 0.0), 1.0)
 
-    def derivative(self, x: np.ndarray) -> np.ndarray:
+    def derivative(self, x: np.ndarray) -> Array:
         return np.where(x <= -3, 0.0, np.where(x >= 3, 1.0, x / 3 + 0.5))
 
 
@@ -322,7 +322,7 @@ class Softplus(Elementwise):
         b = arithmetic.constant(self.b)
         return _softplus(x * b, arithmetic) / b
 
-    def derivative(self, x: np.ndarray) -> np.ndarray:
+    def derivative(self, x: np.ndarray) -> Array:
         return scipy.special.expit(self.b * x)
 
     def slopes(self, shape: Shape) -> SlopeInterval:
@@ -345,7 +345,7 @@ class Clip(Elementwise):
             x = arithmetic.maximum(x, self.low)
         return arithmetic.minimum(x, self.high) if self.high < math.inf else x
 
-    def derivative(self, x: np.ndarray) -> np.ndarray:
+    def derivative(self, x: np.ndarray) -> Array:
         return ((x > self.low) & (x < self.high)).astype(np.float64)
 
     def slopes(self, shape: Shape) -> SlopeInterval:
@@ -371,7 +371,7 @@ class Elu(Elementwise):
         left = arithmetic.expm1(arithmetic.minimum(x, 0.0)) * arithmetic.constant(self.a)
         return (arithmetic.maximum(x, 0.0) + left) * arithmetic.constant(self.gain)
 
-    def derivative(self, x: np.ndarray) -> np.ndarray:
+    def derivative(self, x: np.ndarray) -> Array:
         return self.gain * np.where(x > 0, 1.0, self.a * np.exp(np.minimum(x, 0)))
 
     def slopes(self, shape: Shape) -> SlopeInterval:
@@ -407,7 +407,7 @@ class LeakyRelu(Elementwise):
     def value(self, x: Array, arithmetic: Arithmetic = FLOAT) -> Array:
         return arithmetic.maximum(x, 0.0) + arithmetic.minimum(x, 0.0) * arithmetic.constant(self.slope)
 
-    def derivative(self, x: np.ndarray) -> np.ndarray:
+    def derivative(self, x: np.ndarray) -> Array:
         return np.where(x > 0, 1.0, self.slope)
 
     def slopes(self, shape: Shape) -> SlopeInterval:
@@ -435,7 +435,7 @@ class Softmax(Activation):
         weights = arithmetic.exp(scaled - top)
         return weights / weights.sum(axis=-1, keepdims=True)
 
-    def apply_derivative(self, x: np.ndarray, dx: np.ndarray) -> np.ndarray:
+    def apply_derivative(self, x: np.ndarray, dx: np.ndarray) -> Array:
         p = scipy.special.softmax(self.b * x, axis=-1)
         return self.b * p * (dx - np.sum(p * dx, axis=-1, keepdims=True))
 
@@ -465,11 +465,11 @@ class GroupSort(Activation):
     def value(self, x: Array, arithmetic: Arithmetic = FLOAT) -> Array:
         return arithmetic.sort(self._grouped(x)).reshape(x.shape)
 
-    def apply_derivative(self, x: np.ndarray, dx: np.ndarray) -> np.ndarray:
+    def apply_derivative(self, x: np.ndarray, dx: np.ndarray) -> Array:
         order = np.argsort(self._grouped(x), axis=-1, kind="stable")
         return np.take_along_axis(self._grouped(dx), order, axis=-1).reshape(dx.shape)
 
-    def apply_derivative_transposed(self, x: np.ndarray, dy: np.ndarray) -> np.ndarray:
+    def apply_derivative_transposed(self, x: np.ndarray, dy: np.ndarray) -> Array:
         order = np.argsort(self._grouped(x), axis=-1, kind="stable")
         result = np.empty_like(self._grouped(dy))
         np.put_along_axis(result, order, self._grouped(dy), axis=-1)

@@ -61,7 +61,8 @@ class Graph:
                              f"got {tuple(x.shape)}.")
         values = {self.input: x}
         for node in self.order[1:]:
-            values[node] = self.layer(node).forward(*(values[name] for name in self.inputs(node)), arithmetic=arithmetic)
+            inputs = (values[name] for name in self.inputs(node))
+            values[node] = self.layer(node).forward(*inputs, arithmetic=arithmetic)
         return values
 
     def forward(self, x: Array, arithmetic: Arithmetic = FLOAT) -> Array:

@@ -21,8 +21,10 @@ def parameter(values: Any, name: str) -> np.ndarray:
     if given.dtype.kind not in "fiu":
         raise ModelError(f"`{name}` has dtype {given.dtype}, expected real floating-point numbers.")
     array = np.array(given, dtype=np.float64)
-    if given.dtype.kind in "iu" and not np.array_equal(array.astype(given.dtype), given):
+    if given.dtype.kind in "iu" and any(int(float(v)) != v for v in given[np.abs(array) >= 2.0**53].tolist()):
         raise ModelError(f"`{name}` holds integers beyond 2^53, which float64 cannot represent exactly.")
+    if given.dtype.itemsize > 8 and not np.array_equal(array.astype(given.dtype), given, equal_nan=True):
+        raise ModelError(f"`{name}` has dtype {given.dtype} and holds numbers longer than float64.")
     bad = array.size - int(np.count_nonzero(np.isfinite(array)))
     if bad:
         raise ModelError(

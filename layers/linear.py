@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import types
 
 import numpy as np
 
@@ -53,7 +54,8 @@ class Reshape(_Rearrangement):
     def output_shape(self, *shapes: Shape) -> Shape:
         given = one_input(self, shapes)
         size, known = math.prod(given), math.prod(d for d in self.shape if d != -1)
-        if self.shape.count(-1) > 1 or (known != size if -1 not in self.shape else known == 0 or size % known):
+        undivided = known != size if -1 not in self.shape else known == 0 or size % known
+        if self.shape.count(-1) > 1 or min(self.shape, default=1) < -1 or undivided:
             raise ShapeError(f"Cannot reshape {given} ({size} entries) to {self.shape}.")
         return tuple(size // known if d == -1 else d for d in self.shape)
 
@@ -133,7 +135,8 @@ class _Diagonal(LinearLayer):
         return x * self.scale(arithmetic)
 
     def apply_transposed(self, y: np.ndarray, position: int, shapes: tuple[Shape, ...]) -> np.ndarray:
-        return y * self.scale(FLOAT)
+        adjoint: np.ndarray = y * self.scale(FLOAT)
+        return adjoint
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -187,6 +190,13 @@ class BatchNormalization(_Diagonal):
             raise ShapeError(f"Batch normalisation needs four vectors of one length, got shapes {sorted(shapes)}.")
         if np.any(self.variance + self.epsilon <= 0):
             raise ShapeError("Batch normalisation needs variance + epsilon > 0 in every channel.")
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        shape = super().output_shape(*shapes)
+        if shape[-1 - self.trailing] != len(self.gamma):  # one channel must not broadcast to several
+            raise ShapeError(f"{len(self.gamma)} channels were normalised, the input {shape} has "
+                             f"{shape[-1 - self.trailing]}.")
+        return shape
 
     def _column(self, values: Array) -> Array:
         return values.reshape(values.shape + (1,) * self.trailing)
@@ -243,7 +253,7 @@ class Concatenate(LinearLayer):
         result[self.axis] = sum(shape[self.axis] for shape in shapes)
         return tuple(result)
 
-    def _slice(self, position: int, shapes: tuple[Shape, ...]) -> tuple[slice | type(...), ...]:
+    def _slice(self, position: int, shapes: tuple[Shape, ...]) -> tuple[slice | types.EllipsisType, ...]:
         start = sum(shape[self.axis] for shape in shapes[:position])
         return (..., slice(start, start + shapes[position][self.axis]), *(slice(None),) * (-self.axis - 1))
 
@@ -271,7 +281,7 @@ class Select(LinearLayer):
 
     def __post_init__(self) -> None:
         indices = np.array(self.indices, dtype=np.int64)
-        if indices.size and not (0 <= indices.min() and indices.max() < math.prod(self.source)):
+        if indices.size and not (indices.min() >= 0 and indices.max() < math.prod(self.source)):
             raise ShapeError(f"Indices run from {indices.min()} to {indices.max()}, outside an input of {self.source}.")
         indices.setflags(write=False)
         object.__setattr__(self, "indices", indices)
@@ -286,5 +296,5 @@ class Select(LinearLayer):
 
     def apply_transposed(self, y: np.ndarray, position: int, shapes: tuple[Shape, ...]) -> np.ndarray:
         result = np.zeros((y.shape[0], math.prod(self.source)))
-        np.add.at(result, (slice(None), self.indices.ravel()), y.reshape((y.shape[0], -1)))
+        np.add.at(result.T, self.indices.ravel(), y.reshape((y.shape[0], -1)).T)
         return result.reshape((y.shape[0], *self.source))
