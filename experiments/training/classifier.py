@@ -6,6 +6,7 @@ of the exported file is one with respect to the pixels.
 """
 
 import dataclasses
+import importlib.util
 import itertools
 from collections.abc import Callable
 from pathlib import Path
@@ -107,6 +108,11 @@ def main(
 ) -> None:
     """Trains a classifier and writes it as ONNX."""
     console = rich.console.Console()
+    # Said before the minutes of training, not after.
+    if importlib.util.find_spec("torch") is None:
+        raise typer.BadParameter("Training needs torch, which is not installed: pip install 'netgain[torch]'.")
+    if not out.parent.is_dir():
+        raise typer.BadParameter(f"There is no folder {out.parent}.", param_hint="--out")
     try:
         recipe = Recipe(hidden=tuple(int(width) for width in hidden.split(",")), epochs=epochs, seed=seed, decay=decay)
         dataset = load(data)

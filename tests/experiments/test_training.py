@@ -5,9 +5,11 @@ import numpy as np
 import onnx
 import onnx.numpy_helper
 import pytest
+import typer
 from netgain.experiments import data
-from netgain.experiments.training.classifier import Recipe, accuracy, metadata, train
+from netgain.experiments.training.classifier import Recipe, accuracy, main, metadata, train
 from netgain.experiments.training.export import Perceptron, to_onnx, write
+from typer.testing import CliRunner
 
 MODELS = Path(__file__).parents[2] / "experiments" / "models"
 
@@ -95,3 +97,25 @@ def test_training_learns_and_repeats_itself():
     assert [epoch for epoch, _ in losses] == [1, 2, 3, 4, 5]
     assert losses[-1][1] < losses[0][1] / 2
     assert float(metadata(digits, recipe, first)["test_accuracy"]) > 0.7
+
+
+def test_command_trains_and_writes(tmp_path):
+    pytest.importorskip("torch")
+    pytest.importorskip("sklearn")
+    command = typer.Typer()
+    command.command()(main)
+    out = tmp_path / "digits.onnx"
+    result = CliRunner().invoke(command, ["--data", "digits", "--epochs", "1", "--hidden", "4", "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    assert {entry.key: entry.value for entry in onnx.load(out).metadata_props}["hidden"] == "(4,)"
+
+
+@pytest.mark.parametrize("wrong", [["--data", "/nonexistent"], ["--hidden", "wide"], ["--out", "/nonexistent/m.onnx"]])
+def test_command_refuses(wrong, tmp_path):
+    pytest.importorskip("torch")
+    command = typer.Typer()
+    command.command()(main)
+    given = {"--data": "digits", "--out": str(tmp_path / "m.onnx")} | dict([wrong])
+    result = CliRunner().invoke(command, [word for pair in given.items() for word in pair])
+    assert result.exit_code == 2
+    assert wrong[0] in result.output
