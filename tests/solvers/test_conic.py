@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from netgain.solvers import availability, conic
 from netgain.solvers.availability import Availability, Backend, Licence, SolverUnavailable, probe
+from netgain.solvers.closed_form import scale
 from netgain.solvers.conic import Conic, Form, predicted_memory
 from netgain.solvers.conic_forms import cone_program, orders, variables
-from netgain.solvers.closed_form import scale
 from netgain.solvers.inequality import Inequality, SlopeConstraint
 from netgain.solvers.result import Limits, Status
 
@@ -112,7 +112,7 @@ def least_eigenvalue(inequality, rho, multipliers):
 
 @pytest.mark.parametrize("name", BANK)
 def test_backends_and_forms_agree(name):
-    bounds = {}
+    scaled, bounds = scale(BANK[name]), {}
     for backend in BACKENDS:
         for form in Form:
             scaled = scale(BANK[name])
