@@ -11,6 +11,7 @@ graph, and the formula to any slope interval.
 import dataclasses
 import math
 import time
+from collections.abc import Mapping
 
 import numpy as np
 import scipy.linalg
@@ -87,33 +88,36 @@ def scale(inequality: Inequality) -> Scaled:
     alive, cut = [0], np.eye(inequality.input_size)
     exponents, constraints, start = [0], [], []
     for k, constraint in enumerate(inequality.constraints, start=1):
-        a = _stack(constraint.maps, alive, exponents, sizes, constraint.size)
+        a, reference = _stack(constraint.maps, alive, exponents, sizes, constraint.size)
         gain = _largest_eigenvalue(a, cut)
         low, high = float(constraint.lower.min()), float(constraint.upper.max())
         delta, steepest = high - low, max(abs(low), abs(high))
-        exponent = _half_log2(gain * steepest**2)
-        exponents.append(exponent)
-        a, gain = a * 2.0**-exponent, gain * 4.0**-exponent
+        shift = _half_log2(gain * steepest**2)
+        a, gain = np.ldexp(a, -shift), math.ldexp(gain, -2 * shift)
+        exponents.append(reference + shift)
         multiplier = 1.0 / (delta * steepest * gain) if gain > 0 else 1.0
         if low < 0 < high:
             multiplier *= _INTERIOR
         start.append(np.full(constraint.groups, multiplier))
-        maps = {j: w * 2.0 ** (exponents[j] - exponent) for j, w in constraint.maps.items()}
+        maps = {j: np.ldexp(w, exponents[j] - exponents[k]) for j, w in constraint.maps.items()}
         constraints.append(dataclasses.replace(constraint, maps=maps))
         cut, alive = _advance(cut, alive, a, multiplier, constraint, k, last_use, sizes)
-    c = _stack(inequality.output, alive, exponents, sizes, inequality.output_size)
+    c, reference = _stack(inequality.output, alive, exponents, sizes, inequality.output_size)
     gain = _largest_eigenvalue(c, cut)
-    output_exponent = _half_log2(gain)
-    output = {j: w * 2.0 ** (exponents[j] - output_exponent) for j, w in inequality.output.items()}
-    rho = gain * 4.0**-output_exponent
+    shift = _half_log2(gain)
+    output_exponent, rho = reference + shift, math.ldexp(gain, -2 * shift)
+    output = {j: np.ldexp(w, exponents[j] - output_exponent) for j, w in inequality.output.items()}
     scaled = Inequality(inequality.input_size, tuple(constraints), output)
     return Scaled(scaled, tuple(exponents), output_exponent, tuple(lam * rho for lam in start), math.sqrt(rho))
 
 
-def _stack(maps, blocks, exponents, sizes, rows):  # type: ignore[no-untyped-def]
-    return np.concatenate(
-        [maps[j] * 2.0 ** exponents[j] if j in maps else np.zeros((rows, sizes[j])) for j in blocks], axis=1
-    )
+def _stack(
+    maps: Mapping[int, np.ndarray], blocks: list[int], exponents: list[int], sizes: tuple[int, ...], rows: int
+) -> tuple[np.ndarray, int]:
+    """The maps side by side over the cut's blocks, in scaled coordinates divided by a power of two; its exponent."""
+    reference = max(exponents[j] for j in maps)
+    parts = [np.ldexp(maps[j], exponents[j] - reference) if j in maps else np.zeros((rows, sizes[j])) for j in blocks]
+    return np.concatenate(parts, axis=1), reference
 
 
 def _largest_eigenvalue(a: np.ndarray, cut: np.ndarray) -> float:

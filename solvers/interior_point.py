@@ -31,6 +31,7 @@ _STEP = 0.95
 _START_SLACK = 1.3
 _SHORTEST_STEP = 1e-5
 _WORTH_THREADS = 1500
+_NEGLIGIBLE = 1e-2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +70,8 @@ class InteriorPoint:
         threads = 1 if scaled.inequality.offsets[-1] < _WORTH_THREADS else None
         try:
             with threadpool_limits(limits=threads, user_api="blas"):
-                status = run.iterate(self.max_iterations) if scaled.inequality.constraints else run.finished()
+                trivial = scaled.bound == 0 or not scaled.inequality.constraints
+                status = run.finished() if trivial else run.iterate(self.max_iterations)
         except KeyboardInterrupt:
             status = Status.INTERRUPTED
         return run.solution(status)
@@ -98,7 +100,7 @@ class _Run:
         self.report(0)
 
     def finished(self) -> Status:
-        """Without nonlinear layers the closed form is the norm itself."""
+        """Without nonlinear layers the closed form is the norm itself, and no gain is less than none."""
         self.dual_bound = self.scaled.bound
         self.report(0)
         return Status.OPTIMAL
@@ -209,14 +211,15 @@ class _Run:
     def update_bounds(self, iteration: int, system: NewtonSystem, point: _Point, values: np.ndarray) -> bool:
         """Records the point's bounds; whether they meet the tolerance.
 
-        The dual objective is lowered by what the residuals <F_i, Y> cost at the present multipliers: a bound once they
-        vanish, which a full dual step brings about, an estimate before.
+        <C^T C, Y> bounds rho from below once <F_i, Y> = 0, which a full dual step brings about. It is taken as a bound
+        when what is left of these residuals, weighed with the multipliers, is negligible against the gap.
         """
         if point.x[-1] < self.best[-1] or iteration == 1:
             self.best = point.x
-        residual = np.abs(values[:-1] + point.sign) @ np.abs(point.x[:-1])
-        dual = (system.constant_part(point.y) - residual) / values[-1]
-        self.dual_bound = max(self.dual_bound, math.sqrt(min(max(dual, 0.0), self.best[-1])))
+        residual = float(np.abs(values[:-1] + point.sign) @ np.abs(point.x[:-1])) / values[-1]
+        dual = system.constant_part(point.y) / values[-1]
+        if residual <= _NEGLIGIBLE * (self.best[-1] - dual):
+            self.dual_bound = max(self.dual_bound, math.sqrt(max(dual - residual, 0.0)))
         self.report(iteration)
         return math.sqrt(self.best[-1]) - self.dual_bound <= self.limits.tolerance * math.sqrt(self.best[-1])
 
