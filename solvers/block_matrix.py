@@ -5,11 +5,12 @@ papers: each diagonal block it takes the root of is a cost-to-go Q_k.
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 from scipy.linalg.lapack import dpotrf, dpotrs, dtrtri, dtrtrs
 
-from .structure import Structure
+from .structure import Index, Structure, block_rows
 
 Blocks = dict[tuple[int, int], np.ndarray]
 
@@ -82,7 +83,32 @@ def factorise(matrix: Blocks, structure: Structure) -> Factor | None:
     return Factor(structure, tuple(roots), tuple(columns))
 
 
-def complete(matrix: np.ndarray, structure: Structure) -> None:
+def on_pattern(structure: Structure, block: Callable[[Index, Index], np.ndarray]) -> np.ndarray:
+    """The symmetric matrix with `block(rows, columns)` on the pattern; its entries outside are undefined."""
+    result = np.empty((structure.size, structure.size))
+    for own, later, names in zip(structure.rows, structure.later_rows, structure.later, strict=True):
+        result[own, own] = block(own, own)
+        if names:
+            side = block(own, later)
+            result[own, later] = side
+            result[later, own] = side.T
+    return result
+
+
+def symmetric_product(k: np.ndarray, y: np.ndarray, rows: Index, columns: Index) -> np.ndarray:
+    """A block of (K Y + Y K^T) / 2 for symmetric Y."""
+    block: np.ndarray = k[rows] @ y[:, columns]
+    block += (k[columns] @ y[:, rows]).T
+    block *= 0.5
+    return block
+
+
+def on_cliques(matrix: np.ndarray, structure: Structure) -> list[np.ndarray]:
+    """The fully known blocks; they are positive definite if and only if a positive completion exists."""
+    return [np.ascontiguousarray(matrix[rows][:, rows]) for rows in structure.cliques]
+
+
+def complete(matrix: np.ndarray, structure: Structure) -> np.ndarray:
     """Fills, in place, the entries outside the pattern by the completion of largest determinant.
 
     Its inverse has the pattern (Grone et al. 1984); block k is conditionally independent of what lies outside its
@@ -92,28 +118,32 @@ def complete(matrix: np.ndarray, structure: Structure) -> None:
         outside, later, own = structure.outside_rows[k], structure.later_rows[k], structure.rows[k]
         if outside is None:
             continue
+        if not structure.later[k]:
+            matrix[own, outside] = 0
+            matrix[outside, own] = 0
+            continue
         known = matrix[later]
         root, failed = dpotrf(known[:, later], lower=1)
-        if failed or root.size == 0:
-            block = np.zeros((own.stop - own.start, matrix[outside].shape[0]))
-        else:
-            block = dpotrs(root, known[:, own], lower=1)[0].T @ known[:, outside]
+        # Rounding may spoil a block that is all but singular; zero is a completion too, if a poorer one.
+        regression = np.zeros((own.stop - own.start, len(root))) if failed else dpotrs(root, known[:, own], lower=1)[0].T
+        block = regression @ known[:, outside]
         matrix[own, outside] = block
         matrix[outside, own] = block.T
-
-
-def cliques_positive(matrix: np.ndarray, structure: Structure) -> bool:
-    """Whether every fully known block is positive definite, that is, whether a positive completion exists."""
-    return not any(dpotrf(matrix[rows][:, rows], lower=1)[1] for rows in structure.cliques)
+    return matrix
 
 
 def multiply(matrix: Blocks, right: np.ndarray, structure: Structure) -> np.ndarray:
     """The symmetric block matrix times a dense one."""
-    result = np.zeros((structure.size, right.shape[1]))
+    partners: dict[int, list[tuple[int, np.ndarray]]] = {k: [] for k in range(structure.blocks)}
     for (i, j), block in matrix.items():
-        result[structure.rows[i]] += block @ right[structure.rows[j]]
+        partners[i].append((j, block))
         if i != j:
-            result[structure.rows[j]] += block.T @ right[structure.rows[i]]
+            partners[j].append((i, block.T))
+    result = np.empty((structure.size, right.shape[1]))
+    for i, row in partners.items():
+        row.sort(key=lambda pair: pair[0])
+        columns = block_rows([j for j, _ in row], structure.offsets)
+        np.matmul(np.concatenate([block for _, block in row], axis=1), right[columns], out=result[structure.rows[i]])
     return result
 
 

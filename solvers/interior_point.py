@@ -21,17 +21,29 @@ import numpy as np
 from scipy.linalg.lapack import dpotrf, dpotrs
 from threadpoolctl import threadpool_limits
 
-from .block_matrix import Blocks, Factor, cliques_positive, complete, factorise, inner, multiply
+from .block_matrix import (
+    Blocks,
+    Factor,
+    complete,
+    factorise,
+    inner,
+    multiply,
+    on_cliques,
+    on_pattern,
+    symmetric_product,
+)
 from .closed_form import Scaled
+from .dual_bound import dual_bound
 from .newton_system import NewtonSystem
 from .result import Limits, OnProgress, Progress, Solution, Status
 from .structure import Structure, structure
 
 _STEP = 0.95
 _START_SLACK = 1.3
+_SIGNED_SLACK = 1.03
 _SHORTEST_STEP = 1e-5
 _WORTH_THREADS = 1500
-_NEGLIGIBLE = 1e-2
+_STRIP = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,17 +145,22 @@ class _Run:
         pattern = structure(inequality)
         system = NewtonSystem(inequality, pattern)
         point = self.start(system, pattern)
+        if point is None:
+            return Status.STALLED
         signed = float(system.needs_sign_constraint)
         order = pattern.size + signed * inequality.multipliers
+        # On a narrow pattern, solving with the factor of M beats multiplying with its dense inverse.
+        narrow = 8 * pattern.factor_entries < pattern.size**2
         cost = np.zeros(len(point.x))
         cost[-1] = 1.0
         for iteration in range(1, max_iterations + 1):
             z = point.factor.inverse()
             z_forms, y_forms = system.forms(z), system.forms(point.y)
-            log_det_gradient, constraint_values = system.gradient(z, z_forms), system.gradient(point.y, y_forms)
+            log_det_gradient = system.gradient(z, z_forms)
             lam = point.x[:-1]
-            mu = (inner(point.matrix, point.y, pattern) + lam @ point.sign) / order
-            if self.update_bounds(iteration, system, point, constraint_values):
+            gap = inner(point.matrix, point.y, pattern)
+            mu = (gap + lam @ point.sign) / order
+            if self.update_bounds(iteration, point):
                 return Status.OPTIMAL
             if time.perf_counter() - self.begin > self.limits.time_limit:
                 return Status.TIME_LIMIT
@@ -156,83 +173,87 @@ class _Run:
                 return Status.STALLED
 
             # Predictor: the affine direction, whose success decides how far mu is lowered.
+            y = point.y
             dx = solve(-cost)
             ds = system.matrix(dx, homogeneous=True)
             k = multiply(ds, z, pattern).T
-            ky = k @ point.y
+            ky = point.factor.solve(multiply(ds, y, pattern)) if narrow else k @ y
             w = ky + ky.T
-            dy = -point.y - 0.5 * w
+            dy = on_pattern(pattern, lambda i, j: -y[i, j] - 0.5 * w[i, j])
             dsign = -point.sign * (1 + dx[:-1] / lam)
-            primal = self.primal_step(system, point, dx, ds, signed)
-            dual = self.dual_step(point, dy, dsign, pattern, signed)
-            reached = inner(_moved(point.matrix, ds, primal), point.y + dual * dy, pattern)
+            primal = self.primal_step(point, dx, ds, signed)
+            dual = self.dual_step(point, dy, dsign, signed)
+            reached = gap + primal * inner(ds, y, pattern)
+            reached += dual * (inner(point.matrix, dy, pattern) + primal * inner(ds, dy, pattern))
             reached += (lam + primal * dx[:-1]) @ (point.sign + dual * dsign)
             centring = min(1.0, max((max(reached, 0.0) / order / mu) ** 2, 1e-3)) if min(primal, dual) > 0.1 else 0.5
 
             # Corrector: second-order terms of the predictor, and the target centring * mu.
-            second = -_symmetric_product(k, point.y + 0.5 * w, pattern)
+            second = on_pattern(pattern, lambda i, j: -0.5 * (w[i, j] + symmetric_product(k, w, i, j)))
             right = centring * mu * log_det_gradient - cost - system.gradient_on_pattern(second)
             second_sign = signed * dx[:-1] * dsign / lam
             right[:-1] -= second_sign
             dx = solve(right)
             ds = system.matrix(dx, homogeneous=True)
             k = multiply(ds, z, pattern).T
-            dy = centring * mu * z - point.y - _symmetric_product(k, point.y, pattern) - second
-            dsign = signed * (centring * mu / lam - second_sign) - point.sign * (1 + dx[:-1] / lam)
-            primal = _STEP * self.primal_step(system, point, dx, ds, signed)
-            dual = _STEP * self.dual_step(point, dy, dsign, pattern, signed)
-            if max(primal, dual) < _SHORTEST_STEP or not math.isfinite(primal + dual):
+            target = centring * mu
+            dy = on_pattern(
+                pattern, lambda i, j: target * z[i, j] - y[i, j] - symmetric_product(k, y, i, j) - second[i, j]
+            )
+            dsign = signed * (target / lam - second_sign) - point.sign * (1 + dx[:-1] / lam)
+            primal = _STEP * self.primal_step(point, dx, ds, signed)
+            dual = _STEP * self.dual_step(point, dy, dsign, signed)
+            if not max(primal, dual) >= _SHORTEST_STEP:
                 return Status.STALLED
-            matrix = system.matrix(point.x + primal * dx)
+            x = point.x + primal * dx
+            matrix = system.matrix(x)
             factor = factorise(matrix, pattern)
             if factor is None:
                 return Status.STALLED
-            y = point.y + dual * dy
-            complete(y, pattern)
-            point = _Point(point.x + primal * dx, matrix, factor, y, point.sign + dual * dsign)
+            y = complete(on_pattern(pattern, lambda i, j: y[i, j] + dual * dy[i, j]), pattern)
+            point = _Point(x, matrix, factor, y, point.sign + dual * dsign)
         return Status.ITERATION_LIMIT
 
-    def start(self, system: NewtonSystem, pattern: Structure) -> _Point:
+    def start(self, system: NewtonSystem, pattern: Structure) -> _Point | None:
         """The closed-form multipliers with some slack, and Y on the central path of the wrong problem."""
-        x = self.best * _START_SLACK
+        # Slopes of both signs use up the cut before them, so each of its layers keeps a little more than the next takes.
+        constraints = self.scaled.inequality.constraints
+        growth = _SIGNED_SLACK if any(np.any(c.lower < 0) for c in constraints) else 1.0
+        slack = [_START_SLACK * growth**k for k in range(len(constraints), -1, -1)]
+        x = np.repeat([slack[0]], len(self.best))
+        x[:-1] = np.repeat(slack[1:], [c.groups for c in constraints])
+        x *= self.best
         matrix = system.matrix(x)
         factor = factorise(matrix, pattern)
         if factor is None:
-            raise ArithmeticError(
-                "The closed-form multipliers are not feasible in floating point: the weights of this network span too "
-                "many orders of magnitude within a layer for the interior-point method."
-            )
+            return None
         z = factor.inverse()
         u = slice(0, self.scaled.inequality.input_size)
         mu = 1 / np.trace(z[u, u])
         sign = mu / x[:-1] if system.needs_sign_constraint else np.zeros(len(x) - 1)
         return _Point(x, matrix, factor, mu * z, sign)
 
-    def update_bounds(self, iteration: int, system: NewtonSystem, point: _Point, values: np.ndarray) -> bool:
-        """Records the point's bounds; whether they meet the tolerance.
-
-        <C^T C, Y> bounds rho from below once <F_i, Y> = 0, which a full dual step brings about. It is taken as a bound
-        when what is left of these residuals, weighed with the multipliers, is negligible against the gap.
-        """
-        if point.x[-1] < self.best[-1] or iteration == 1:
+    def update_bounds(self, iteration: int, point: _Point) -> bool:
+        """Records the point's bounds; whether they meet the tolerance."""
+        if point.x[-1] < self.best[-1]:
             self.best = point.x
-        residual = float(np.abs(values[:-1] + point.sign) @ np.abs(point.x[:-1])) / values[-1]
-        dual = system.constant_part(point.y) / values[-1]
-        if residual <= _NEGLIGIBLE * (self.best[-1] - dual):
-            self.dual_bound = max(self.dual_bound, math.sqrt(max(dual - residual, 0.0)))
+        dual = dual_bound(self.scaled.inequality, point.factor.structure, point.y)
+        self.dual_bound = max(self.dual_bound, math.sqrt(dual))
         self.report(iteration)
         return math.sqrt(self.best[-1]) - self.dual_bound <= self.limits.tolerance * math.sqrt(self.best[-1])
 
     @staticmethod
-    def primal_step(system: NewtonSystem, point: _Point, dx: np.ndarray, ds: Blocks, signed: float) -> float:
+    def primal_step(point: _Point, dx: np.ndarray, ds: Blocks, signed: float) -> float:
         pattern = point.factor.structure
         longest = _ratio_test(point.x[:-1], dx[:-1]) if signed else 1.0
         return _longest(lambda a: factorise(_moved(point.matrix, ds, a), pattern) is not None, longest)
 
     @staticmethod
-    def dual_step(point: _Point, dy: np.ndarray, dsign: np.ndarray, pattern: Structure, signed: float) -> float:
+    def dual_step(point: _Point, dy: np.ndarray, dsign: np.ndarray, signed: float) -> float:
+        pattern = point.factor.structure
         longest = _ratio_test(point.sign, dsign) if signed else 1.0
-        return _longest(lambda a: cliques_positive(point.y + a * dy, pattern), longest)
+        pairs = list(zip(on_cliques(point.y, pattern), on_cliques(dy, pattern), strict=True))
+        return _longest(lambda a: all(not dpotrf(own + a * step, lower=1)[1] for own, step in pairs), longest)
 
 
 def _moved(matrix: Blocks, direction: Blocks, step: float) -> Blocks:
@@ -259,32 +280,25 @@ def _longest(admissible: Callable[[float], bool], longest: float) -> float:
     return low
 
 
-def _symmetric_product(k: np.ndarray, y: np.ndarray, pattern: Structure) -> np.ndarray:
-    """The symmetric part of K Y on the chordal pattern, zero elsewhere."""
-    result = np.zeros_like(y)
-    for rows, later in zip(pattern.rows, pattern.later_rows, strict=True):
-        own = k[rows] @ y[:, rows]
-        result[rows, rows] = (own + own.T) / 2
-        if not isinstance(later, slice) or later.stop > later.start:
-            side = (k[rows] @ y[:, later] + (k[later] @ y[:, rows]).T) / 2
-            result[rows, later] = side
-            result[later, rows] = side.T
-    return result
-
-
 def _scaled_cholesky(matrix: np.ndarray) -> Callable[[np.ndarray], np.ndarray] | None:
-    """Solves with a positive definite matrix, scaled to unit diagonal and regularised as far as rounding demands."""
+    """Solves with a positive definite matrix given by its lower triangle, which is scaled to unit diagonal in place.
+
+    Its factorisation is regularised as far as rounding demands; None if that does not suffice.
+    """
     diagonal = np.einsum("ii->i", matrix)
     if not (np.all(np.isfinite(diagonal)) and np.all(diagonal > 0)):
         return None
     scale = 1 / np.sqrt(diagonal)
-    work = matrix * scale[:, None]
-    work *= scale
+    for first in range(0, len(scale), _STRIP):
+        strip = matrix[first : first + _STRIP, : first + _STRIP]
+        strip *= scale[first : first + _STRIP, None]
+        strip *= scale[: first + _STRIP]
     shift = 0.0
     while shift < 1e-6:
-        np.einsum("ii->i", work)[:] = 1 + shift
-        root, failed = dpotrf(work, lower=1, clean=0)
+        diagonal[:] = 1 + shift
+        # The transpose is in the order LAPACK wants, so that its upper triangle is read where it lies.
+        root, failed = dpotrf(matrix.T, lower=0, clean=0)
         if not failed:
-            return lambda right: scale * dpotrs(root, scale * right, lower=1)[0]
+            return lambda right: scale * dpotrs(root, scale * right, lower=0)[0]
         shift = max(10 * shift, 1e-15)
     return None

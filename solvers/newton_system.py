@@ -103,12 +103,6 @@ class NewtonSystem:
                             add(i, j, b.T @ (product[:, None] * a))
         return blocks
 
-    def constant_part(self, dense: np.ndarray) -> float:
-        """<C^T C, Y>, the dual objective."""
-        rows = self.structure.rows
-        terms = self._output_blocks.items()
-        return float(sum((1 if i == j else 2) * np.vdot(block, dense[rows[i], rows[j]]) for (i, j), block in terms))
-
     def forms(self, x: np.ndarray) -> Forms:
         q = self._rows_times(self._upper_maps, x)
         qq = self._times_rows(q, self._upper_maps)
@@ -151,22 +145,26 @@ class NewtonSystem:
         return np.append(self._by_group(result), np.trace(x[: self._input, : self._input]))
 
     def schur(self, z: np.ndarray, y: np.ndarray, z_forms: Forms, y_forms: Forms) -> np.ndarray:
-        """trace(F_i Z F_j Y) for all pairs of multipliers and rho."""
-        b = z_forms.qp * y_forms.qp.T
-        b += b.T.copy()
-        b += z_forms.qq * y_forms.pp
-        b += z_forms.pp * y_forms.qq
-        u = slice(0, self._input)
-        side = np.einsum("ij,ij->i", z_forms.p[:, u], y_forms.q[:, u])
-        side += np.einsum("ij,ij->i", z_forms.q[:, u], y_forms.p[:, u])
-        if self._group_starts is not None:
-            b = np.add.reduceat(np.add.reduceat(b, self._group_starts, axis=0), self._group_starts, axis=1)
-        m = len(b)
+        """trace(F_i Z F_j Y) for all pairs of multipliers and rho: the lower triangle; the rest is undefined."""
+        m = len(z_forms.q)
         full = np.empty((m + 1, m + 1))
-        full[:m, :m] = b
-        full[m, :m] = full[:m, m] = self._by_group(side)
+        # Layer by layer, so that each strip stays in cache while its four products are summed.
+        for row in self._neurons:
+            c = slice(0, row.stop)
+            strip = full[row, c]
+            np.multiply(z_forms.qp[row, c], y_forms.qp[c, row].T, out=strip)
+            strip += z_forms.qp[c, row].T * y_forms.qp[row, c]
+            strip += z_forms.qq[row, c] * y_forms.pp[row, c]
+            strip += z_forms.pp[row, c] * y_forms.qq[row, c]
+        u = slice(0, self._input)
+        full[m, :m] = np.einsum("ij,ij->i", z_forms.p[:, u], y_forms.q[:, u])
+        full[m, :m] += np.einsum("ij,ij->i", z_forms.q[:, u], y_forms.p[:, u])
         full[m, m] = np.vdot(z[u, u], y[u, u])
-        return full
+        if self._group_starts is None:
+            return full
+        whole = np.tril(full) + np.tril(full, -1).T
+        starts = np.append(self._group_starts, m)
+        return np.add.reduceat(np.add.reduceat(whole, starts, axis=0), starts, axis=1)
 
     def _by_group(self, values: np.ndarray) -> np.ndarray:
         return values if self._group_starts is None else np.add.reduceat(values, self._group_starts)

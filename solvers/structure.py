@@ -68,9 +68,9 @@ def structure(inequality: Inequality) -> Structure:
         offsets=offsets,
         rows=tuple(slice(offsets[k], offsets[k + 1]) for k in range(count)),
         later=later,
-        later_rows=tuple(_rows(blocks, offsets) for blocks in later),
-        outside_rows=tuple(_rows(blocks, offsets) if blocks else None for blocks in outside),
-        cliques=tuple(_rows(sorted(clique), offsets) for clique in cliques),
+        later_rows=tuple(block_rows(blocks, offsets) for blocks in later),
+        outside_rows=tuple(block_rows(blocks, offsets) if blocks else None for blocks in outside),
+        cliques=tuple(block_rows(sorted(clique), offsets) for clique in cliques),
     )
 
 
@@ -81,7 +81,8 @@ def _couple(touched: list[set[int]], blocks: list[int], centre: int | None) -> N
         touched[i].update(j for j in partners if j > i)
 
 
-def _rows(blocks: tuple[int, ...] | list[int], offsets: tuple[int, ...]) -> Index:
+def block_rows(blocks: tuple[int, ...] | list[int], offsets: tuple[int, ...]) -> Index:
+    """Rows of x that belong to the blocks, which are in ascending order."""
     if not blocks:
         return slice(0, 0)
     if blocks[-1] - blocks[0] == len(blocks) - 1:

@@ -1,0 +1,67 @@
+r"""A lower bound on the optimum from any positive semidefinite Y, feasible or not.
+
+Read Y as the covariance of a random x = (u, z_1, .., z_l). Dual feasibility, <F_i, Y> <= 0, says that w = z - c v, the
+part of each answer that is not the middle slope's, has variance at most r^2 times that of v (c and r: centre and radius
+of the slope interval). Passing through the layers in order, w is regressed on the cut under Y, rebuilt on the cut's new
+covariance, and rescaled neuron by neuron so that the variances match exactly. The result is feasible, equals Y where Y
+was, and its objective bounds rho from below at every iteration.
+"""
+
+import numpy as np
+from scipy.linalg.lapack import dpotrf, dpotrs
+
+from .inequality import Inequality
+from .structure import Structure
+
+
+def dual_bound(inequality: Inequality, structure: Structure, y: np.ndarray) -> float:
+    """<C^T C, Y'> / <E, Y'> for the feasible Y' made from Y; at most the least rho, up to rounding."""
+    alive, rows = [0], structure.rows
+    cut = y[rows[0], rows[0]]
+    energy = float(np.trace(cut))
+    sizes, last_use = inequality.sizes, inequality.last_use
+    for k, constraint in enumerate(inequality.constraints, start=1):
+        read = np.concatenate([np.arange(rows[j].start, rows[j].stop) for j in alive])
+        a = _side_by_side(constraint.maps, alive, sizes, constraint.size)
+        centre, radius = (constraint.lower + constraint.upper) / 2, (constraint.upper - constraint.lower) / 2
+        middle = centre[:, None] * a
+        known, across = y[np.ix_(read, read)], y[rows[k]][:, read]
+        regression, noise = _regress(known, across - middle @ known, _residual(y[rows[k], rows[k]], across, middle, known))
+        allowed = radius**2 * np.einsum("ij,ij->i", a @ cut, a)
+        present = np.einsum("ij,ij->i", regression @ cut, regression) + np.einsum("ii->i", noise)
+        factor = _rescaling(allowed, present, constraint.coupled)
+        answer = middle + factor[:, None] * regression
+        cross = answer @ cut
+        own = cross @ answer.T + factor[:, None] * noise * factor
+        joint = np.block([[cut, cross.T], [cross, own]])
+        alive = [*alive, k]
+        keep = np.flatnonzero(np.concatenate([np.full(sizes[j], last_use[j] > k) for j in alive]))
+        cut, alive = joint[np.ix_(keep, keep)], [j for j in alive if last_use[j] > k]
+    c = _side_by_side(inequality.output, alive, sizes, inequality.output_size)
+    return max(float(np.einsum("ij,ij->", c @ cut, c)) / energy, 0.0)
+
+
+def _side_by_side(maps, blocks, sizes, rows):  # type: ignore[no-untyped-def]
+    return np.concatenate([maps[j] if j in maps else np.zeros((rows, sizes[j])) for j in blocks], axis=1)
+
+
+def _residual(own: np.ndarray, across: np.ndarray, middle: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """The covariance of z - c v under Y."""
+    cross = middle @ across.T
+    return own - cross - cross.T + middle @ known @ middle.T
+
+
+def _regress(known: np.ndarray, across: np.ndarray, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """B and the covariance of w - B x; any B keeps the bound valid, the best one keeps it tight."""
+    root, failed = dpotrf(known, lower=1)
+    regression = np.zeros_like(across) if failed else dpotrs(root, across.T, lower=1)[0].T
+    cross = regression @ across.T
+    return regression, own - cross - cross.T + regression @ known @ regression.T
+
+
+def _rescaling(allowed: np.ndarray, present: np.ndarray, coupled: int) -> np.ndarray:
+    if coupled > 1:
+        allowed = np.repeat(allowed.reshape(-1, coupled).sum(axis=1), coupled)
+        present = np.repeat(present.reshape(-1, coupled).sum(axis=1), coupled)
+    ratio = np.divide(allowed, present, out=np.zeros_like(allowed), where=present > 0)
+    return np.sqrt(np.maximum(ratio, 0.0))
