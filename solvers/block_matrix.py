@@ -48,11 +48,13 @@ class Factor:
         s, x = self.structure, right.copy()
         for k in range(s.blocks):
             x[s.rows[k]] = dtrtrs(self.roots[k], x[s.rows[k]], lower=1)[0]
-            if self.columns[k] is not None:
-                x[s.later_rows[k]] -= self.columns[k] @ x[s.rows[k]]
+            column = self.columns[k]
+            if column is not None:
+                x[s.later_rows[k]] -= column @ x[s.rows[k]]
         for k in range(s.blocks - 1, -1, -1):
-            if self.columns[k] is not None:
-                x[s.rows[k]] -= self.columns[k].T @ x[s.later_rows[k]]
+            column = self.columns[k]
+            if column is not None:
+                x[s.rows[k]] -= column.T @ x[s.later_rows[k]]
             x[s.rows[k]] = dtrtrs(self.roots[k], x[s.rows[k]], lower=1, trans=1)[0]
         return x
 
@@ -61,7 +63,8 @@ def factorise(matrix: Blocks, structure: Structure) -> Factor | None:
     """The block Cholesky factor, or None if the matrix is not positive definite (in floating point)."""
     work = dict(matrix)
     sizes = np.diff(structure.offsets)
-    roots, columns = [], []
+    roots: list[np.ndarray] = []
+    columns: list[np.ndarray | None] = []
     for k in range(structure.blocks):
         root, failed = dpotrf(work[k, k], lower=1, clean=1)
         if failed:
@@ -125,8 +128,9 @@ def complete(matrix: np.ndarray, structure: Structure) -> np.ndarray:
         known = matrix[later]
         root, failed = dpotrf(known[:, later], lower=1)
         # Rounding may spoil a block that is all but singular; zero is a completion too, if a poorer one.
-        regression = np.zeros((own.stop - own.start, len(root))) if failed else dpotrs(root, known[:, own], lower=1)[0].T
-        block = regression @ known[:, outside]
+        block = np.zeros((own.stop - own.start, len(matrix[outside])))
+        if not failed:
+            block = dpotrs(root, known[:, own], lower=1)[0].T @ known[:, outside]
         matrix[own, outside] = block
         matrix[outside, own] = block.T
     return matrix

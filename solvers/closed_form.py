@@ -16,7 +16,7 @@ from collections.abc import Mapping
 import numpy as np
 import scipy.linalg
 
-from .inequality import Inequality, SlopeConstraint
+from .inequality import Inequality, SlopeConstraint, side_by_side
 from .result import Limits, OnProgress, Progress, Solution, Status
 
 # Strictly inside the region where the cut's own block stays positive definite when alpha = -beta.
@@ -68,7 +68,8 @@ def compress(inequality: Inequality) -> Inequality:
     size, output = inequality.input_size, dict(inequality.output)
     constraints = list(inequality.constraints)
     if sum(len(a) for a in stack) < size:
-        pieces = np.split(np.linalg.qr(np.concatenate(stack).T, mode="r").T, np.cumsum([len(a) for a in stack])[:-1])
+        r = np.asarray(np.linalg.qr(np.concatenate(stack).T, mode="r"))
+        pieces = np.split(r.T, np.cumsum([len(a) for a in stack])[:-1])
         size = pieces[0].shape[1]
         for k, piece in zip(readers, pieces, strict=False):
             constraints[k] = dataclasses.replace(constraints[k], maps={**constraints[k].maps, 0: piece})
@@ -77,8 +78,9 @@ def compress(inequality: Inequality) -> Inequality:
     width = sum(c.shape[1] for c in output.values())
     if width < next(iter(output.values())).shape[0]:
         blocks = sorted(output)
-        r = np.linalg.qr(np.concatenate([output[j] for j in blocks], axis=1), mode="r")
-        output = dict(zip(blocks, np.split(r, np.cumsum([output[j].shape[1] for j in blocks])[:-1], axis=1), strict=True))
+        r = np.asarray(np.linalg.qr(np.concatenate([output[j] for j in blocks], axis=1), mode="r"))
+        ends = np.cumsum([output[j].shape[1] for j in blocks])[:-1]
+        output = dict(zip(blocks, np.split(r, ends, axis=1), strict=True))
     return Inequality(size, tuple(constraints), output)
 
 
@@ -116,8 +118,8 @@ def _stack(
 ) -> tuple[np.ndarray, int]:
     """The maps side by side over the cut's blocks, in scaled coordinates divided by a power of two; its exponent."""
     reference = max(exponents[j] for j in maps)
-    parts = [np.ldexp(maps[j], exponents[j] - reference) if j in maps else np.zeros((rows, sizes[j])) for j in blocks]
-    return np.concatenate(parts, axis=1), reference
+    scaled = {j: np.ldexp(a, exponents[j] - reference) for j, a in maps.items()}
+    return side_by_side(scaled, blocks, sizes, rows), reference
 
 
 def _largest_eigenvalue(a: np.ndarray, cut: np.ndarray) -> float:

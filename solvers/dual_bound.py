@@ -10,7 +10,7 @@ was, and its objective bounds rho from below at every iteration.
 import numpy as np
 from scipy.linalg.lapack import dpotrf, dpotrs
 
-from .inequality import Inequality
+from .inequality import Inequality, side_by_side
 from .structure import Structure
 
 
@@ -22,11 +22,12 @@ def dual_bound(inequality: Inequality, structure: Structure, y: np.ndarray) -> f
     sizes, last_use = inequality.sizes, inequality.last_use
     for k, constraint in enumerate(inequality.constraints, start=1):
         read = np.concatenate([np.arange(rows[j].start, rows[j].stop) for j in alive])
-        a = _side_by_side(constraint.maps, alive, sizes, constraint.size)
+        a = side_by_side(constraint.maps, alive, sizes, constraint.size)
         centre, radius = (constraint.lower + constraint.upper) / 2, (constraint.upper - constraint.lower) / 2
         middle = centre[:, None] * a
         known, across = y[np.ix_(read, read)], y[rows[k]][:, read]
-        regression, noise = _regress(known, across - middle @ known, _residual(y[rows[k], rows[k]], across, middle, known))
+        own = _residual(y[rows[k], rows[k]], across, middle, known)
+        regression, noise = _regress(known, across - middle @ known, own)
         allowed = radius**2 * np.einsum("ij,ij->i", a @ cut, a)
         present = np.einsum("ij,ij->i", regression @ cut, regression) + np.einsum("ii->i", noise)
         factor = _rescaling(allowed, present, constraint.coupled)
@@ -37,18 +38,15 @@ def dual_bound(inequality: Inequality, structure: Structure, y: np.ndarray) -> f
         alive = [*alive, k]
         keep = np.flatnonzero(np.concatenate([np.full(sizes[j], last_use[j] > k) for j in alive]))
         cut, alive = joint[np.ix_(keep, keep)], [j for j in alive if last_use[j] > k]
-    c = _side_by_side(inequality.output, alive, sizes, inequality.output_size)
+    c = side_by_side(inequality.output, alive, sizes, inequality.output_size)
     return max(float(np.einsum("ij,ij->", c @ cut, c)) / energy, 0.0)
-
-
-def _side_by_side(maps, blocks, sizes, rows):  # type: ignore[no-untyped-def]
-    return np.concatenate([maps[j] if j in maps else np.zeros((rows, sizes[j])) for j in blocks], axis=1)
 
 
 def _residual(own: np.ndarray, across: np.ndarray, middle: np.ndarray, known: np.ndarray) -> np.ndarray:
     """The covariance of z - c v under Y."""
     cross = middle @ across.T
-    return own - cross - cross.T + middle @ known @ middle.T
+    residual: np.ndarray = own - cross - cross.T + middle @ known @ middle.T
+    return residual
 
 
 def _regress(known: np.ndarray, across: np.ndarray, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -64,4 +62,5 @@ def _rescaling(allowed: np.ndarray, present: np.ndarray, coupled: int) -> np.nda
         allowed = np.repeat(allowed.reshape(-1, coupled).sum(axis=1), coupled)
         present = np.repeat(present.reshape(-1, coupled).sum(axis=1), coupled)
     ratio = np.divide(allowed, present, out=np.zeros_like(allowed), where=present > 0)
-    return np.sqrt(np.maximum(ratio, 0.0))
+    factor: np.ndarray = np.sqrt(np.maximum(ratio, 0.0))
+    return factor

@@ -13,7 +13,7 @@ GLipSDP (Pauli, Gramlich, Allgoewer, arXiv 2405.01125).
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -88,7 +88,7 @@ class Inequality:
 
     @functools.cached_property
     def output_size(self) -> int:
-        return next(iter(self.output.values())).shape[0]
+        return len(next(iter(self.output.values())))
 
     @functools.cached_property
     def last_use(self) -> tuple[int, ...]:
@@ -100,3 +100,10 @@ class Inequality:
         for j in self.output:
             last[j] = len(self.constraints) + 1
         return tuple(last)
+
+
+def side_by_side(
+    maps: Mapping[int, np.ndarray], blocks: Sequence[int], sizes: Sequence[int], rows: int
+) -> np.ndarray:
+    """The maps from the given blocks as one matrix, with zeros for blocks that are not read."""
+    return np.concatenate([maps[j] if j in maps else np.zeros((rows, sizes[j])) for j in blocks], axis=1)

@@ -36,7 +36,7 @@ from .closed_form import Scaled
 from .dual_bound import dual_bound
 from .newton_system import NewtonSystem
 from .result import Limits, OnProgress, Progress, Solution, Status
-from .structure import Structure, structure
+from .structure import structure
 
 _STEP = 0.95
 _START_SLACK = 1.3
@@ -101,7 +101,7 @@ class _Point:
 
 
 class _Run:
-    """One solve: the current point, the best bound and the course so far."""
+    """One solve: its data, the best bound and the course so far."""
 
     def __init__(self, scaled: Scaled, limits: Limits, on_progress: OnProgress | None):
         self.scaled, self.limits, self.on_progress = scaled, limits, on_progress
@@ -110,6 +110,12 @@ class _Run:
         self.best = np.append(np.concatenate(scaled.start) if scaled.start else [], scaled.bound**2)
         self.dual_bound = 0.0
         self.report(0)
+        self.pattern = structure(scaled.inequality)
+        self.system = NewtonSystem(scaled.inequality, self.pattern)
+        self.signed = float(self.system.needs_sign_constraint)
+        self.order = self.pattern.size + self.signed * scaled.inequality.multipliers
+        # On a narrow pattern, solving with the factor of M beats multiplying with its dense inverse.
+        self.narrow = 8 * self.pattern.factor_entries < self.pattern.size**2
 
     def finished(self) -> Status:
         """Without nonlinear layers the closed form is the norm itself, and no gain is less than none."""
@@ -118,9 +124,9 @@ class _Run:
         return Status.OPTIMAL
 
     def report(self, iteration: int) -> None:
-        gains = math.sqrt(max(self.best[-1], 0.0)), self.dual_bound
-        bounds = (self.scaled.unscale(gain) for gain in gains)
-        progress = Progress(*bounds, iteration, time.perf_counter() - self.begin)
+        bound = self.scaled.unscale(math.sqrt(max(self.best[-1], 0.0)))
+        seconds = time.perf_counter() - self.begin
+        progress = Progress(bound, self.scaled.unscale(self.dual_bound), iteration, seconds)
         self.history.append(progress)
         if self.on_progress:
             self.on_progress(progress)
@@ -141,80 +147,75 @@ class _Run:
         )
 
     def iterate(self, max_iterations: int) -> Status:
-        inequality = self.scaled.inequality
-        pattern = structure(inequality)
-        system = NewtonSystem(inequality, pattern)
-        point = self.start(system, pattern)
-        if point is None:
-            return Status.STALLED
-        signed = float(system.needs_sign_constraint)
-        order = pattern.size + signed * inequality.multipliers
-        # On a narrow pattern, solving with the factor of M beats multiplying with its dense inverse.
-        narrow = 8 * pattern.factor_entries < pattern.size**2
-        cost = np.zeros(len(point.x))
-        cost[-1] = 1.0
+        point = self.start()
         for iteration in range(1, max_iterations + 1):
-            z = point.factor.inverse()
-            z_forms, y_forms = system.forms(z), system.forms(point.y)
-            log_det_gradient = system.gradient(z, z_forms)
-            lam = point.x[:-1]
-            gap = inner(point.matrix, point.y, pattern)
-            mu = (gap + lam @ point.sign) / order
+            if point is None:
+                return Status.STALLED
             if self.update_bounds(iteration, point):
                 return Status.OPTIMAL
             if time.perf_counter() - self.begin > self.limits.time_limit:
                 return Status.TIME_LIMIT
-            schur = system.schur(z, point.y, z_forms, y_forms)
-            if signed:
-                log_det_gradient[:-1] += 1 / lam
-                schur[np.arange(len(lam)), np.arange(len(lam))] += point.sign / lam
-            solve = _scaled_cholesky(schur)
-            if solve is None:
-                return Status.STALLED
-
-            # Predictor: the affine direction, whose success decides how far mu is lowered.
-            y = point.y
-            dx = solve(-cost)
-            ds = system.matrix(dx, homogeneous=True)
-            k = multiply(ds, z, pattern).T
-            ky = point.factor.solve(multiply(ds, y, pattern)) if narrow else k @ y
-            w = ky + ky.T
-            dy = on_pattern(pattern, lambda i, j: -y[i, j] - 0.5 * w[i, j])
-            dsign = -point.sign * (1 + dx[:-1] / lam)
-            primal = self.primal_step(point, dx, ds, signed)
-            dual = self.dual_step(point, dy, dsign, signed)
-            reached = gap + primal * inner(ds, y, pattern)
-            reached += dual * (inner(point.matrix, dy, pattern) + primal * inner(ds, dy, pattern))
-            reached += (lam + primal * dx[:-1]) @ (point.sign + dual * dsign)
-            centring = min(1.0, max((max(reached, 0.0) / order / mu) ** 2, 1e-3)) if min(primal, dual) > 0.1 else 0.5
-
-            # Corrector: second-order terms of the predictor, and the target centring * mu.
-            second = on_pattern(pattern, lambda i, j: -0.5 * (w[i, j] + symmetric_product(k, w, i, j)))
-            right = centring * mu * log_det_gradient - cost - system.gradient_on_pattern(second)
-            second_sign = signed * dx[:-1] * dsign / lam
-            right[:-1] -= second_sign
-            dx = solve(right)
-            ds = system.matrix(dx, homogeneous=True)
-            k = multiply(ds, z, pattern).T
-            target = centring * mu
-            dy = on_pattern(
-                pattern, lambda i, j: target * z[i, j] - y[i, j] - symmetric_product(k, y, i, j) - second[i, j]
-            )
-            dsign = signed * (target / lam - second_sign) - point.sign * (1 + dx[:-1] / lam)
-            primal = _STEP * self.primal_step(point, dx, ds, signed)
-            dual = _STEP * self.dual_step(point, dy, dsign, signed)
-            if not max(primal, dual) >= _SHORTEST_STEP:
-                return Status.STALLED
-            x = point.x + primal * dx
-            matrix = system.matrix(x)
-            factor = factorise(matrix, pattern)
-            if factor is None:
-                return Status.STALLED
-            y = complete(on_pattern(pattern, lambda i, j: y[i, j] + dual * dy[i, j]), pattern)
-            point = _Point(x, matrix, factor, y, point.sign + dual * dsign)
+            point = self.step(point)
         return Status.ITERATION_LIMIT
 
-    def start(self, system: NewtonSystem, pattern: Structure) -> _Point | None:
+    def step(self, point: _Point) -> _Point | None:
+        """The next iterate; None where rounding errors leave no step."""
+        system, pattern, signed = self.system, self.pattern, self.signed
+        y, lam, matrix = point.y, point.x[:-1], point.matrix
+        z = point.factor.inverse()
+        z_forms = system.forms(z)
+        gap = inner(matrix, y, pattern)
+        mu = (gap + lam @ point.sign) / self.order
+        schur = system.schur(z, y, z_forms, system.forms(y))
+        log_det_gradient = system.gradient(z, z_forms)
+        if signed:
+            log_det_gradient[:-1] += 1 / lam
+            np.einsum("ii->i", schur)[:-1] += point.sign / lam
+        solve = _scaled_cholesky(schur)
+        if solve is None:
+            return None
+        cost = np.zeros(len(point.x))
+        cost[-1] = 1.0
+
+        # Predictor: the affine direction, whose success decides how far mu is lowered.
+        dx = solve(-cost)
+        ds = system.matrix(dx, homogeneous=True)
+        k = multiply(ds, z, pattern).T
+        ky = point.factor.solve(multiply(ds, y, pattern)) if self.narrow else k @ y
+        w = ky + ky.T
+        dy = on_pattern(pattern, lambda i, j: -y[i, j] - 0.5 * w[i, j])
+        dsign = -point.sign * (1 + dx[:-1] / lam)
+        primal, dual = self.primal_step(point, dx, ds), self.dual_step(point, dy, dsign)
+        reached = gap + primal * inner(ds, y, pattern)
+        reached += dual * (inner(matrix, dy, pattern) + primal * inner(ds, dy, pattern))
+        reached += (lam + primal * dx[:-1]) @ (point.sign + dual * dsign)
+        centring = min(1.0, max((max(reached, 0.0) / self.order / mu) ** 2, 1e-3)) if min(primal, dual) > 0.1 else 0.5
+
+        # Corrector: second-order terms of the predictor, and the target centring * mu.
+        target = centring * mu
+        second = on_pattern(pattern, lambda i, j: -0.5 * (w[i, j] + symmetric_product(k, w, i, j)))
+        second_sign = signed * dx[:-1] * dsign / lam
+        right = target * log_det_gradient - cost - system.gradient_on_pattern(second)
+        right[:-1] -= second_sign
+        dx = solve(right)
+        ds = system.matrix(dx, homogeneous=True)
+        k2 = multiply(ds, z, pattern).T
+        dy = on_pattern(
+            pattern, lambda i, j: target * z[i, j] - y[i, j] - symmetric_product(k2, y, i, j) - second[i, j]
+        )
+        dsign = signed * (target / lam - second_sign) - point.sign * (1 + dx[:-1] / lam)
+        primal, dual = _STEP * self.primal_step(point, dx, ds), _STEP * self.dual_step(point, dy, dsign)
+        if not max(primal, dual) >= _SHORTEST_STEP:
+            return None
+        x = point.x + primal * dx
+        moved = system.matrix(x)
+        factor = factorise(moved, pattern)
+        if factor is None:
+            return None
+        completed = complete(on_pattern(pattern, lambda i, j: y[i, j] + dual * dy[i, j]), pattern)
+        return _Point(x, moved, factor, completed, point.sign + dual * dsign)
+
+    def start(self) -> _Point | None:
         """The closed-form multipliers with some slack, and Y on the central path of the wrong problem."""
         # Slopes of both signs use up the cut before them, so each of its layers keeps a little more than the next takes.
         constraints = self.scaled.inequality.constraints
@@ -223,36 +224,32 @@ class _Run:
         x = np.repeat([slack[0]], len(self.best))
         x[:-1] = np.repeat(slack[1:], [c.groups for c in constraints])
         x *= self.best
-        matrix = system.matrix(x)
-        factor = factorise(matrix, pattern)
+        matrix = self.system.matrix(x)
+        factor = factorise(matrix, self.pattern)
         if factor is None:
             return None
         z = factor.inverse()
         u = slice(0, self.scaled.inequality.input_size)
         mu = 1 / np.trace(z[u, u])
-        sign = mu / x[:-1] if system.needs_sign_constraint else np.zeros(len(x) - 1)
+        sign = mu / x[:-1] if self.signed else np.zeros(len(x) - 1)
         return _Point(x, matrix, factor, mu * z, sign)
 
     def update_bounds(self, iteration: int, point: _Point) -> bool:
         """Records the point's bounds; whether they meet the tolerance."""
         if point.x[-1] < self.best[-1]:
             self.best = point.x
-        dual = dual_bound(self.scaled.inequality, point.factor.structure, point.y)
+        dual = dual_bound(self.scaled.inequality, self.pattern, point.y)
         self.dual_bound = max(self.dual_bound, math.sqrt(dual))
         self.report(iteration)
         return math.sqrt(self.best[-1]) - self.dual_bound <= self.limits.tolerance * math.sqrt(self.best[-1])
 
-    @staticmethod
-    def primal_step(point: _Point, dx: np.ndarray, ds: Blocks, signed: float) -> float:
-        pattern = point.factor.structure
-        longest = _ratio_test(point.x[:-1], dx[:-1]) if signed else 1.0
-        return _longest(lambda a: factorise(_moved(point.matrix, ds, a), pattern) is not None, longest)
+    def primal_step(self, point: _Point, dx: np.ndarray, ds: Blocks) -> float:
+        longest = _ratio_test(point.x[:-1], dx[:-1]) if self.signed else 1.0
+        return _longest(lambda a: factorise(_moved(point.matrix, ds, a), self.pattern) is not None, longest)
 
-    @staticmethod
-    def dual_step(point: _Point, dy: np.ndarray, dsign: np.ndarray, signed: float) -> float:
-        pattern = point.factor.structure
-        longest = _ratio_test(point.sign, dsign) if signed else 1.0
-        pairs = list(zip(on_cliques(point.y, pattern), on_cliques(dy, pattern), strict=True))
+    def dual_step(self, point: _Point, dy: np.ndarray, dsign: np.ndarray) -> float:
+        longest = _ratio_test(point.sign, dsign) if self.signed else 1.0
+        pairs = list(zip(on_cliques(point.y, self.pattern), on_cliques(dy, self.pattern), strict=True))
         return _longest(lambda a: all(not dpotrf(own + a * step, lower=1)[1] for own, step in pairs), longest)
 
 

@@ -69,8 +69,8 @@ class NewtonSystem:
         constraints = self.inequality.constraints
         if all(c.coupled == 1 for c in constraints):
             return None
-        starts = [np.arange(c.groups) * c.coupled + row.start for c, row in zip(constraints, self._neurons, strict=True)]
-        return np.concatenate(starts)
+        layers = zip(constraints, self._neurons, strict=True)
+        return np.concatenate([np.arange(c.groups) * c.coupled + row.start for c, row in layers])
 
     @functools.cached_property
     def _neuron_group(self) -> np.ndarray:

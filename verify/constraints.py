@@ -41,6 +41,11 @@ class ActivationRows:
     upper: np.ndarray
     coupled: int
 
+    @property
+    def has_products(self) -> bool:
+        """Whether lower * upper != 0 for some neuron; their floating-point product might underflow."""
+        return bool(np.any((self.lower != 0) & (self.upper != 0)))
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Rows:
@@ -78,6 +83,10 @@ def constraint_rows(graph: Graph, arithmetic: Arithmetic = FLOAT) -> Rows:
             if slopes.coupled == 1 and np.array_equal(slopes.lower, slopes.upper):
                 coefficients[node] = _combine(Scale(multiplier=slopes.lower), sources, shapes, sizes, arithmetic)
                 continue
+            if all(_is_zero(coefficient) for coefficient in sources[0].values()):
+                # Nothing reaches this layer, so that its output never changes.
+                coefficients[node] = {}
+                continue
             size = math.prod(graph.shape(node))
             lower = np.broadcast_to(slopes.lower, graph.shape(node)).ravel().astype(np.float64)
             upper = np.broadcast_to(slopes.upper, graph.shape(node)).ravel().astype(np.float64)
@@ -91,7 +100,7 @@ def constraint_rows(graph: Graph, arithmetic: Arithmetic = FLOAT) -> Rows:
             assert isinstance(layer, LinearLayer)
             coefficients[node] = _combine(layer, sources, shapes, sizes, arithmetic)
     output = _matrices(coefficients[graph.output], math.prod(graph.shape(graph.output)), sizes)
-    return Rows(sizes[0], tuple(activations), output)
+    return Rows(sizes[0], tuple(activations), output or {0: np.zeros((math.prod(graph.shape(graph.output)), sizes[0]))})
 
 
 def to_inequality(rows: Rows) -> Inequality:
@@ -142,6 +151,10 @@ def _image(
 
 def _materialise(coefficient: Array | _Identity, size: int, shape: Shape) -> Array:
     return np.eye(size).reshape((size, *shape)) if isinstance(coefficient, _Identity) else coefficient
+
+
+def _is_zero(coefficient: Array | _Identity) -> bool:
+    return not isinstance(coefficient, _Identity) and bool(np.all(coefficient == 0))
 
 
 def _as_balls(array: Array, arithmetic: Arithmetic) -> Array:
