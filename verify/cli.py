@@ -1,49 +1,45 @@
 """The command line. stdout carries the result, stderr the rest; the exit code says how it ended."""
 
-import contextlib
 import dataclasses
 import enum
+import importlib.metadata
 import json
 import math
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from netgain import layers
 from netgain.layers.formats import Source, describe_source
-from netgain.solvers.availability import SolverUnavailable
+from netgain.solvers.availability import Backend, probe
 from netgain.solvers.closed_form import ClosedForm
-from netgain.solvers.conic import Backend, Conic, Form
 from netgain.solvers.interior_point import InteriorPoint
 from netgain.solvers.result import Limits, Status
-from rich.console import Console
 
 from .certificate import CertificateError, load_certificate
 from .check import Outcome
 from .check import check as check_certificate
+from .claim import Standing, judge
 from .doctor import diagnose
 from .inspection import inspect as inspect_graph
 from .inspection import summarise
-from .lipschitz import LipschitzReport, Solver, TooLargeError
+from .interruption import Interruption
+from .lipschitz import LipschitzReport, Solver, Stage
 from .lipschitz import lipschitz as bound_lipschitz
-from .result_json import result_json
-from .rounding import rounded_up
-from .terminal import Display, layer_table, show_diagnosis, show_inspection, show_report
-
-
-class ExitCode(enum.IntEnum):
-    """How a command ended."""
-
-    PROVED = 0
-    NOT_PROVED = 1
-    USAGE = 2
-    MODEL = 3
-    NUMERICAL = 4
-    REFUSED = 5
-    INTERRUPTED = 130
+from .outcomes import ExitCode, error_console, fail, failures_explained
+from .result_json import check_json, diagnosis_json, inspection_json, refusal_json, result_json
+from .terminal import (
+    Display,
+    result_console,
+    show_diagnosis,
+    show_graph,
+    show_inspection,
+    show_report,
+    show_verdict,
+)
 
 
 class SolverName(enum.Enum):
@@ -56,14 +52,9 @@ class SolverName(enum.Enum):
     SCS = "scs"
     MOSEK = "mosek"
 
-    def solver(self, form: Form) -> Solver | None:
-        if self is SolverName.AUTO:
-            return None
-        if self is SolverName.INTERIOR_POINT:
-            return InteriorPoint()
-        if self is SolverName.CLOSED_FORM:
-            return ClosedForm()
-        return Conic(Backend(self.value), form)
+    @property
+    def conic(self) -> bool:
+        return self in (SolverName.CLARABEL, SolverName.SCS, SolverName.MOSEK)
 
 
 class FormName(enum.Enum):
@@ -82,6 +73,22 @@ app = typer.Typer(
     "5 certificate refused; 130 interrupted.",
 )
 
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"netgain {importlib.metadata.version('netgain')}")
+        raise typer.Exit
+
+
+@app.callback()
+def netgain(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Proved bounds on trained neural networks."""
+
+
 _Model = Annotated[Path, typer.Argument(help="Network file: .onnx, .npz, .mat or .nnet.", show_default=False)]
 _Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout instead of tables.")]
 _Target = Annotated[
@@ -90,119 +97,142 @@ _Target = Annotated[
 ]
 _Tolerance = Annotated[float, typer.Option(help="Relative distance of the bound from the optimum.")]
 _TimeLimit = Annotated[float, typer.Option(help="Seconds for everything, from reading to proving.")]
-_SolverOption = Annotated[SolverName, typer.Option("--solver", help="Who finds the multipliers; all are checked alike.")]
-_FormOption = Annotated[FormName, typer.Option("--form", help="How the problem is posed to a conic solver.")]
-_Seed = Annotated[int, typer.Option(help="Seed of the search for lower bounds.")]
-_Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")]
+_SolverOption = Annotated[
+    SolverName, typer.Option("--solver", help="Who finds the multipliers; all are checked alike.")
+]
+_FormOption = Annotated[
+    FormName | None,
+    typer.Option("--form", help="How the problem is posed to a conic solver.", show_default="chain"),
+]
+_Seed = Annotated[int, typer.Option(min=0, help="Seed of the search for lower bounds.")]
+_Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr; errors only.")]
 _Below = Annotated[
     float | None,
     typer.Option("--below", help="Claim that the constant is at most this; exit code 1 unless proved."),
 ]
 
 
-def _error_console() -> Console:
-    return Console(stderr=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Question:
+    """What `verify` and `lipschitz` were asked, checked before any work."""
+
+    model: Path
+    as_json: bool
+    certificate: Path | None
+    tolerance: float
+    time_limit: float
+    solver: SolverName
+    form: FormName | None
+    seed: int
+    quiet: bool
+    below: float | None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.tolerance < 1:
+            raise typer.BadParameter(f"{self.tolerance} is not between 0 and 1.", param_hint="--tolerance")
+        if not self.time_limit > 0:
+            raise typer.BadParameter(f"{self.time_limit} is not a positive number of seconds.",
+                                     param_hint="--time-limit")
+        if self.below is not None and not 0 <= self.below < math.inf:
+            raise typer.BadParameter(f"{self.below} is no bound on a Lipschitz constant.", param_hint="--below")
+        if self.form is not None and not self.solver.conic:
+            raise typer.BadParameter("only clarabel, scs and mosek are given a form.", param_hint="--form")
+
+    @property
+    def target(self) -> Path:
+        return self.certificate or Path(f"{self.model.stem}.certificate.json")
+
+    def make_solver(self) -> Solver | None:
+        """**Raises:** `SolverUnavailable`, before the model is read."""
+        if self.solver is SolverName.AUTO:
+            return None
+        if self.solver is SolverName.INTERIOR_POINT:
+            return InteriorPoint()
+        if self.solver is SolverName.CLOSED_FORM:
+            return ClosedForm()
+        backend = Backend(self.solver.value)
+        probe(backend).require()
+        # cvxpy takes longer to import than everything else together.
+        from netgain.solvers.conic import Conic, Form
+
+        return Conic(backend, Form[(self.form or FormName.CHAIN).name])
 
 
-@contextlib.contextmanager
-def _outcomes() -> Iterator[None]:
-    """Every way a command can fail, as a message on stderr and an exit code."""
-    try:
-        yield
-    except layers.ModelError as error:
-        _fail(ExitCode.MODEL, error)
-    except CertificateError as error:
-        _fail(ExitCode.REFUSED, error)
-    except SolverUnavailable as error:
-        _fail(ExitCode.USAGE, error)
-    except TooLargeError as error:
-        _fail(ExitCode.NUMERICAL, error)
-    except MemoryError as error:
-        _fail(ExitCode.NUMERICAL, f"Out of memory ({error}). `netgain inspect` predicts what a model needs; "
-                                  "`--solver closed-form` needs least.")
-    except (ArithmeticError, OverflowError) as error:
-        _fail(ExitCode.NUMERICAL, error)
-    except KeyboardInterrupt:
-        _fail(ExitCode.INTERRUPTED, "Interrupted before there was a result.")
-
-
-def _fail(code: ExitCode, message: object) -> None:
-    _error_console().print(str(message), style="red", markup=False, highlight=False, soft_wrap=True)
-    raise typer.Exit(code)
-
-
-def _run(
-    model: Path,
-    *,
-    as_json: bool,
-    certificate: Path | None,
-    tolerance: float,
-    time_limit: float,
-    solver: SolverName,
-    form: FormName,
-    seed: int,
-    quiet: bool,
-    below: float | None,
-    with_graph: bool,
-) -> None:
+def _answer(question: _Question, with_graph: bool) -> ExitCode:
     begin = time.perf_counter()
-    try:
-        limits = Limits(tolerance=tolerance, time_limit=time_limit)
-    except ValueError as error:
-        _fail(ExitCode.USAGE, error)
-    console = Console()
-    display = Display(_error_console(), quiet or as_json)
-    with _outcomes():
+    solver = question.make_solver()
+    _require_writable(question)
+    display = Display(error_console(), question.quiet)
+    with Interruption() as interruption:
+
+        def on_stage(stage: Stage) -> None:
+            interruption.shielded = stage is Stage.PROVE
+            display.on_stage(stage)
+
         with display.running():
-            source = describe_source(model)
-            graph = layers.load(model)
+            graph, source = _read(question.model)
             imported = time.perf_counter() - begin
-            if not math.isinf(time_limit):
-                limits = Limits(tolerance=tolerance, time_limit=max(time_limit - imported, 1e-3))
+            remaining = max(question.time_limit - imported, 1e-3)
+            limits = Limits(tolerance=question.tolerance, time_limit=remaining)
             report = bound_lipschitz(
-                graph,
-                solver.solver(Form[form.name]),
-                limits,
-                seed=seed,
-                on_progress=display.on_progress,
-                on_stage=display.on_stage,
+                graph, solver, limits, seed=question.seed, on_progress=display.on_progress, on_stage=on_stage
             )
+        interruption.shielded = True
         seconds = {"import": imported, **report.seconds, "total": time.perf_counter() - begin}
         report = dataclasses.replace(report, seconds=seconds)
-        target = _save(report, certificate or Path(f"{model.stem}.certificate.json"))
-        if as_json:
-            print(json.dumps(result_json(report, graph, source, seed, target), allow_nan=False))
+        written, trouble = _save(report, question.target)
+        claim = None if question.below is None else judge(report, question.below)
+        if question.as_json:
+            _print_json(result_json(report, graph, source, question.seed, written, claim))
         else:
+            console = result_console()
             if with_graph:
-                console.print(layer_table(summarise(graph)))
-                console.print()
-            show_report(console, report, target)
-    code = _verdict(console, report, below, as_json)
-    raise typer.Exit(code)
-
-
-def _save(report: LipschitzReport, target: Path) -> str:
-    if report.certificate is None:
-        return ""
-    try:
-        report.certificate.save(target)
-    except OSError as error:
-        _fail(ExitCode.USAGE, f"The certificate could not be written to {target}: {error}")
-    return str(target)
-
-
-def _verdict(console: Console, report: LipschitzReport, below: float | None, as_json: bool) -> ExitCode:
-    if report.solution.status is Status.INTERRUPTED:
+                show_graph(console, summarise(graph))
+            show_report(console, report, graph, written, claim)
+    if trouble:
+        fail(ExitCode.USAGE, trouble)
+    if interruption or report.solution.status is Status.INTERRUPTED:
         return ExitCode.INTERRUPTED
     if not report.proved:
         return ExitCode.NUMERICAL if report.solution.status is Status.FAILED else ExitCode.NOT_PROVED
-    if below is None or report.upper <= below:
-        return ExitCode.PROVED
-    if not as_json:
-        disproved = report.lower > below
-        console.print(f"claim         the constant is at most {below}: "
-                      + ("disproved by the witness" if disproved else "not proved; it may still be true"))
-    return ExitCode.NOT_PROVED
+    return ExitCode.PROVED if claim is None or claim.standing is Standing.PROVED else ExitCode.NOT_PROVED
+
+
+def _read(model: Path) -> tuple[layers.Graph, Source]:
+    try:
+        return layers.load(model), describe_source(model)
+    except OSError as error:
+        fail(ExitCode.MODEL, f"{model} cannot be read: {error.strerror or error}.")
+
+
+def _require_writable(question: _Question) -> None:
+    """Before a long solve, not after it."""
+    target = question.target
+    try:
+        if target.exists() and not target.is_file():
+            raise OSError("it exists and is not a regular file")
+        if target.exists() and question.model.exists() and target.samefile(question.model):
+            raise OSError("it is the model")
+        with tempfile.TemporaryFile(dir=target.parent):
+            pass
+    except OSError as error:
+        where = "" if question.certificate else " Name another place with --certificate."
+        fail(ExitCode.USAGE, f"The certificate cannot be written to {target}: {error.strerror or error}.{where}")
+
+
+def _save(report: LipschitzReport, target: Path) -> tuple[str, str]:
+    """The path written, and what went wrong: a result of hours is shown even if its certificate cannot be kept."""
+    if report.certificate is None:
+        return "", ""
+    try:
+        report.certificate.save(target)
+    except OSError as error:
+        return "", f"The certificate could not be written to {target}: {error.strerror or error}."
+    return str(target), ""
+
+
+def _print_json(content: dict[str, object]) -> None:
+    print(json.dumps(content, allow_nan=False))
 
 
 @app.command()
@@ -213,14 +243,16 @@ def verify(
     tolerance: _Tolerance = 1e-6,
     time_limit: _TimeLimit = math.inf,
     solver: _SolverOption = SolverName.AUTO,
-    form: _FormOption = FormName.CHAIN,
+    form: _FormOption = None,
     seed: _Seed = 0,
     quiet: _Quiet = False,
     below: _Below = None,
 ) -> None:
     """Shows the layer graph, proves an upper bound on the l2 Lipschitz constant, and finds witnesses from below."""
-    _run(model, as_json=as_json, certificate=certificate, tolerance=tolerance, time_limit=time_limit, solver=solver,
-         form=form, seed=seed, quiet=quiet, below=below, with_graph=True)
+    with failures_explained():
+        question = _Question(model=model, as_json=as_json, certificate=certificate, tolerance=tolerance,
+                             time_limit=time_limit, solver=solver, form=form, seed=seed, quiet=quiet, below=below)
+        raise typer.Exit(_answer(question, with_graph=True))
 
 
 @app.command()
@@ -231,14 +263,16 @@ def lipschitz(
     tolerance: _Tolerance = 1e-6,
     time_limit: _TimeLimit = math.inf,
     solver: _SolverOption = SolverName.AUTO,
-    form: _FormOption = FormName.CHAIN,
+    form: _FormOption = None,
     seed: _Seed = 0,
     quiet: _Quiet = False,
     below: _Below = None,
 ) -> None:
     """The Lipschitz bounds of `verify`, without the layer graph."""
-    _run(model, as_json=as_json, certificate=certificate, tolerance=tolerance, time_limit=time_limit, solver=solver,
-         form=form, seed=seed, quiet=quiet, below=below, with_graph=False)
+    with failures_explained():
+        question = _Question(model=model, as_json=as_json, certificate=certificate, tolerance=tolerance,
+                             time_limit=time_limit, solver=solver, form=form, seed=seed, quiet=quiet, below=below)
+        raise typer.Exit(_answer(question, with_graph=False))
 
 
 @app.command()
@@ -248,49 +282,52 @@ def check(
     as_json: _Json = False,
 ) -> None:
     """Proves a certificate's claim anew from the weights, without a solver."""
-    with _outcomes():
-        claim = load_certificate(certificate)
-        graph = layers.load(model)
+    with failures_explained():
+        try:
+            claim = load_certificate(certificate)
+        except CertificateError as error:
+            if as_json:
+                _print_json(refusal_json(error))
+            raise
+        graph, _ = _read(model)
         verdict = check_certificate(claim, graph)
         if as_json:
-            print(json.dumps({"schema": "netgain-check/1", "proved": verdict.proved, "outcome": verdict.outcome.name.lower(),
-                              "explanation": verdict.outcome.value, "value": claim.value, "digest": graph.digest,
-                              "arithmetic": verdict.arithmetic, "seconds": round(verdict.seconds, 6)}))
+            _print_json(check_json(claim, graph, verdict))
         elif verdict.proved:
-            Console().print(f"proved: |f(x) - f(x')| <= {rounded_up(claim.value)} |x - x'| for all x, x' "
-                            f"({verdict.arithmetic} arithmetic, {verdict.seconds:.3f} s)", soft_wrap=True)
-    if not verdict.proved:
-        detail = "" if verdict.outcome is not Outcome.OTHER_MODEL else (
-            f"\n  certificate: {claim.digest}\n  {model}: {graph.digest}")
-        _fail(ExitCode.REFUSED, f"refused: {verdict.outcome.value}{detail}")
+            show_verdict(result_console(), claim, graph, verdict)
+        if not verdict.proved:
+            other = verdict.outcome is Outcome.OTHER_MODEL
+            digests = f"\n  {certificate}: {claim.digest}\n  {model}: {graph.digest}" if other else ""
+            fail(ExitCode.REFUSED, f"Refused: {verdict.outcome.value}{digests}")
 
 
 @app.command()
 def inspect(model: _Model, as_json: _Json = False) -> None:
     """Shows the graph, the dynamical system, the inequality's size, and what a solve would take."""
-    with _outcomes():
-        source: Source = describe_source(model)
-        inspection = inspect_graph(layers.load(model))
+    with failures_explained():
+        graph, source = _read(model)
+        inspection = inspect_graph(graph)
         if as_json:
-            print(json.dumps({"schema": "netgain-inspection/1", "model": dataclasses.asdict(source),
-                              **dataclasses.asdict(inspection)}))
+            _print_json(inspection_json(inspection, source))
         else:
-            show_inspection(Console(), inspection)
+            show_inspection(result_console(), inspection)
 
 
 @app.command()
 def doctor(as_json: _Json = False) -> None:
     """Lists solvers, versions and licences."""
-    diagnosis = diagnose()
-    if as_json:
-        backends = {b.name.lower(): {"installed": b.installed, "version": b.version, "licence": b.licence.value,
-                                     "usable": b.usable, "looked_in": list(b.where_looked), "remedy": b.remedy}
-                    for b in diagnosis.backends}
-        print(json.dumps({"schema": "netgain-doctor/1", "libraries": diagnosis.libraries, "solvers": backends}))
-    else:
-        show_diagnosis(Console(), diagnosis)
+    with failures_explained():
+        diagnosis = diagnose()
+        if as_json:
+            _print_json(diagnosis_json(diagnosis))
+        else:
+            show_diagnosis(result_console(), diagnosis)
 
 
 def main() -> None:
     """The `netgain` command."""
     sys.exit(app())
+
+
+if __name__ == "__main__":
+    main()

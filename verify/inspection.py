@@ -3,12 +3,17 @@
 import dataclasses
 import math
 
+import numpy as np
 from netgain.layers import Activation, Graph
 from netgain.layers.dynamics import Dynamics, lower
 from netgain.solvers.closed_form import Scaled, compress, scale
 from netgain.solvers.interior_point import Cost, InteriorPoint
 
 from .constraints import constraint_rows, to_inequality
+from .lipschitz import available_memory
+
+# Of the free memory: what `lipschitz` lets a solve take.
+MEMORY_SHARE = 0.8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +35,12 @@ class Inspection:
     nodes: tuple[NodeSummary, ...]
     dynamics: Dynamics
     cost: Cost
+    available_memory: int
+
+    @property
+    def fits(self) -> bool:
+        """Whether the interior-point solver has the memory it needs."""
+        return self.cost.memory <= MEMORY_SHARE * self.available_memory
 
     @property
     def neurons(self) -> int:
@@ -43,7 +54,7 @@ def summarise(graph: Graph) -> tuple[NodeSummary, ...]:
         layer, slopes = graph.layer(node), ""
         if isinstance(layer, Activation):
             interval = layer.slopes(graph.shape(node))
-            low, high = float(_extreme(interval.lower, min)), float(_extreme(interval.upper, max))
+            low, high = float(np.min(interval.lower)), float(np.max(interval.upper))
             slopes = f"[{low:.6g}, {high:.6g}]" + (f", groups of {interval.coupled}" if interval.coupled > 1 else "")
         rows.append(NodeSummary(node, layer.describe(), graph.inputs(node), graph.shape(node), slopes))
     return tuple(rows)
@@ -52,8 +63,5 @@ def summarise(graph: Graph) -> tuple[NodeSummary, ...]:
 def inspect(graph: Graph) -> Inspection:
     """Everything there is to say about a network before the solve."""
     scaled: Scaled = scale(compress(to_inequality(constraint_rows(graph))))
-    return Inspection(graph.name, summarise(graph), lower(graph), InteriorPoint().predict(scaled))
+    return Inspection(graph.name, summarise(graph), lower(graph), InteriorPoint().predict(scaled), available_memory())
 
-
-def _extreme(values, choose) -> float:  # type: ignore[no-untyped-def]
-    return float(values) if isinstance(values, float) else float(choose(values.ravel()))

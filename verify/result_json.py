@@ -1,5 +1,6 @@
-"""The machine-readable result of a verification, schema-versioned."""
+"""Machine-readable results, each with the version of its schema; numbers JSON cannot hold are null."""
 
+import dataclasses
 import importlib.metadata
 import math
 from typing import Any
@@ -7,28 +8,38 @@ from typing import Any
 from netgain.layers import Graph
 from netgain.layers.formats import Source
 
+from .certificate import Certificate, CertificateError
+from .check import Verdict
+from .claim import Claim
+from .doctor import Diagnosis
+from .inspection import Inspection
 from .lipschitz import LipschitzReport
 from .rounding import rounded_down, rounded_up
 
-SCHEMA = "netgain-result/1"
+RESULT = "netgain-result/1"
+CHECK = "netgain-check/1"
+INSPECTION = "netgain-inspection/1"
+DOCTOR = "netgain-doctor/1"
+
+_NORM = {"input": "l2", "output": "l2", "region": "all inputs", "arithmetic": "real"}
 
 
-def result_json(report: LipschitzReport, graph: Graph, source: Source, seed: int, certificate: str) -> dict[str, Any]:
-    """One JSON object; numbers JSON cannot hold (no bound at all) are null."""
+def result_json(
+    report: LipschitzReport, graph: Graph, source: Source, seed: int, certificate: str, claim: Claim | None = None
+) -> dict[str, Any]:
+    """What `verify` and `lipschitz` found; `certificate`: the path it was written to, or empty."""
     witness, solution = report.witness, report.solution
     return {
-        "schema": SCHEMA,
-        "tool": {"name": "netgain", "version": importlib.metadata.version("netgain")},
+        "schema": RESULT,
+        "tool": _tool(),
         "model": {
-            "path": source.path,
-            "sha256": source.sha256,
-            "format": source.format,
+            **dataclasses.asdict(source),
             "digest": graph.digest,
             "input_shape": list(graph.shape(graph.input)),
             "output_shape": list(graph.shape(graph.output)),
         },
         "question": "lipschitz",
-        "norm": {"input": "l2", "output": "l2", "region": "all inputs", "arithmetic": "real"},
+        "norm": _NORM,
         "method": "matrix inequality, one multiplier per neuron",
         "upper": _number(report.upper),
         "upper_decimal": rounded_up(report.upper) if report.proved else None,
@@ -36,14 +47,15 @@ def result_json(report: LipschitzReport, graph: Graph, source: Source, seed: int
             "value": report.lower,
             "decimal": rounded_down(report.lower),
             "witness": None if witness is None else {"x": witness.x.tolist(), "x_prime": witness.x_prime.tolist()},
-            "slope": report.slope_bound,
+            "slope": _number(report.slope_bound),
         },
         "norm_product": _number(report.norm_product),
         "gap": _number(report.gap),
         "proved": report.proved,
+        "claim": None if claim is None else {"below": claim.value, "verdict": claim.standing.name.lower()},
         "solver": {
             "name": solution.solver,
-            "version": solution.version,
+            "version": solution.version or _tool()["version"],
             "status": solution.status.name.lower(),
             "explanation": solution.status.value,
             "detail": solution.detail,
@@ -56,6 +68,66 @@ def result_json(report: LipschitzReport, graph: Graph, source: Source, seed: int
         "certificate": certificate or None,
         "notes": list(report.notes),
     }
+
+
+def check_json(certificate: Certificate, graph: Graph, verdict: Verdict) -> dict[str, Any]:
+    """What the checker found of a certificate."""
+    return {
+        "schema": CHECK,
+        "tool": _tool(),
+        "proved": verdict.proved,
+        "outcome": verdict.outcome.name.lower(),
+        "explanation": verdict.outcome.value,
+        "question": "lipschitz",
+        "norm": _NORM,
+        "value": certificate.value,
+        "digest": graph.digest,
+        "certificate_digest": certificate.digest,
+        "arithmetic": verdict.arithmetic,
+        "seconds": round(verdict.seconds, 6),
+    }
+
+
+def refusal_json(error: CertificateError) -> dict[str, Any]:
+    """A certificate that could not be read."""
+    return {"schema": CHECK, "tool": _tool(), "proved": False, "outcome": "unreadable", "explanation": str(error)}
+
+
+def inspection_json(inspection: Inspection, source: Source) -> dict[str, Any]:
+    """What `inspect` found."""
+    return {
+        "schema": INSPECTION,
+        "tool": _tool(),
+        "model": dataclasses.asdict(source),
+        **dataclasses.asdict(inspection),
+        "neurons": inspection.neurons,
+    }
+
+
+def diagnosis_json(diagnosis: Diagnosis) -> dict[str, Any]:
+    """What `doctor` found."""
+    backends = {
+        backend.name.lower(): {
+            "installed": backend.installed,
+            "version": backend.version,
+            "licence": backend.licence.value,
+            "usable": backend.usable,
+            "looked_in": list(backend.where_looked),
+            "remedy": backend.remedy,
+        }
+        for backend in diagnosis.backends
+    }
+    return {
+        "schema": DOCTOR,
+        "tool": _tool(),
+        "machine": dataclasses.asdict(diagnosis.machine),
+        "libraries": diagnosis.libraries,
+        "solvers": backends,
+    }
+
+
+def _tool() -> dict[str, str]:
+    return {"name": "netgain", "version": importlib.metadata.version("netgain")}
 
 
 def _number(value: float) -> float | None:

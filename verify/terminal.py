@@ -1,105 +1,170 @@
-"""What a person sees: tables on stdout, progress on stderr."""
+"""What a person sees: results on stdout, progress on stderr."""
 
 import contextlib
 import math
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator, Sequence
 
+from netgain.layers import Graph
 from netgain.solvers.availability import Licence
-from netgain.solvers.result import OnProgress, Progress
-from rich.console import Console
+from netgain.solvers.result import OnProgress, Progress, Status
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.segment import Segment
 from rich.table import Table
+from rich.text import Text
 
+from .certificate import Certificate
+from .check import Verdict
+from .claim import Claim
 from .doctor import Diagnosis
 from .inspection import Inspection, NodeSummary
 from .lipschitz import LipschitzReport, Stage
 from .rounding import rounded_down, rounded_up
 
+_PIPED_WIDTH = 240
+_MOST_ROWS = 60
+_LABEL = 13
 
-def layer_table(nodes: tuple[NodeSummary, ...]) -> Table:
-    table = Table(title="Layer graph", title_justify="left", box=None, pad_edge=False)
-    for heading in ("node", "layer", "fed by", "shape", "slopes"):
+
+def result_console() -> Console:
+    """stdout; a file or a pipe has no width to keep to, and broken lines are hard to search."""
+    console = Console(highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = _PIPED_WIDTH
+    return console
+
+
+class _WithoutPadding:
+    """A renderable without the blanks that fill its lines up, which only get in the way of copying."""
+
+    def __init__(self, content: RenderableType):
+        self.content = content
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for line in console.render_lines(self.content, options, pad=False):
+            kept = list(line)
+            while kept and not kept[-1].text.strip():
+                kept.pop()
+            if kept:
+                last = kept.pop()
+                kept.append(Segment(last.text.rstrip(), last.style, last.control))
+            yield from kept
+            yield Segment.line()
+
+
+def _show_table(console: Console, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in headings:
         table.add_column(heading, overflow="fold")
-    for node in nodes:
-        shape = " x ".join(map(str, node.shape)) or "scalar"
-        table.add_row(node.name, node.kind, ", ".join(node.inputs), shape, node.slopes)
-    return table
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console.print(_WithoutPadding(table))
+
+
+def _show(console: Console, label: str, text: str, style: str = "") -> None:
+    console.print(Text(f"{label:<{_LABEL}} ").append(text, style), soft_wrap=True)
+
+
+def show_graph(console: Console, nodes: Sequence[NodeSummary]) -> None:
+    """The layer table; of a very deep network the first and last layers."""
+    rows = [
+        (node.name, node.kind, ", ".join(node.inputs), " x ".join(map(str, node.shape)) or "scalar", node.slopes)
+        for node in nodes
+    ]
+    _show_table(console, ("node", "layer", "fed by", "shape", "slopes"), _shortened(rows))
+    console.print()
 
 
 def show_inspection(console: Console, inspection: Inspection) -> None:
-    console.print(layer_table(inspection.nodes))
-    steps = Table(title="\nDynamical system", title_justify="left", box=None, pad_edge=False)
-    for heading in ("time step", "reads", "state before the step (cut)", "width"):
-        steps.add_column(heading, overflow="fold")
-    for step in inspection.dynamics.steps:
-        steps.add_row(step.node, ", ".join(step.reads), ", ".join(step.state), str(step.width))
-    console.print(steps)
+    show_graph(console, inspection.nodes)
+    steps = [(step.node, ", ".join(step.reads), ", ".join(step.state), str(step.width))
+             for step in inspection.dynamics.steps]
+    if steps:
+        _show_table(console, ("time step", "reads", "state before it (cut)", "width"), _shortened(steps))
+        console.print()
     cost = inspection.cost
-    console.print(
-        f"\n{inspection.neurons} neurons, {cost.multipliers} multipliers, matrix inequality of order {cost.order}, "
-        f"widest cut {inspection.dynamics.widest_cut}."
-    )
-    console.print(
-        f"Interior-point solver: about {_memory(cost.memory)} of memory and {_duration(cost.seconds)} on two cores."
-    )
+    _show(console, "inequality", f"order {cost.order}, {cost.multipliers} multipliers for {inspection.neurons} "
+                                 f"neurons, widest cut {inspection.dynamics.widest_cut}")
+    _show(console, "solve", f"interior_point: about {memory_text(cost.memory)} and {duration_text(cost.seconds)}")
+    available = inspection.available_memory
+    fits = "it fits" if inspection.fits else "too little: `verify` falls back to the closed form"
+    _show(console, "memory free", f"{memory_text(available)}: {fits}")
 
 
-def show_report(console: Console, report: LipschitzReport, certificate: str) -> None:
-    table = Table(
-        title=f"{report.name}: Lipschitz constant from l2 to l2, all inputs, real arithmetic",
-        title_justify="left",
-        box=None,
-        pad_edge=False,
-    )
-    table.add_column("bound")
-    table.add_column("value", justify="right")
-    table.add_column("standing", overflow="fold")
-    table.add_row("norm product", rounded_up(report.norm_product), "upper, floating point")
+def _shortened(rows: Sequence[tuple[str, ...]]) -> Sequence[tuple[str, ...]]:
+    if len(rows) <= _MOST_ROWS:
+        return rows
+    half = _MOST_ROWS // 2
+    gap = (f"... {len(rows) - 2 * half} more", *("" for _ in rows[0][1:]))
+    return [*rows[:half], gap, *rows[-half:]]
+
+
+def show_report(
+    console: Console, report: LipschitzReport, graph: Graph, certificate: str, claim: Claim | None = None
+) -> None:
+    """What is claimed, the bracket around it, and where it comes from."""
+    solution = report.solution
+    console.print(Text.assemble((report.name, "bold"), f": {_size(graph, graph.input)} inputs, "
+                                f"{_size(graph, graph.output)} outputs"), soft_wrap=True)
+    _show_meaning(console)
+    _show(console, "norm product", f"{rounded_up(report.norm_product):<12} >= L; in floating point")
     if report.certificate is not None:
-        how = f"upper, proved ({report.certificate.arithmetic} arithmetic)"
-        table.add_row("[bold]certified[/bold]", f"[bold]{rounded_up(report.upper)}[/bold]", how)
+        arithmetic = _arithmetic(report.certificate.arithmetic)
+        _show(console, "certified", f"{rounded_up(report.upper):<12} >= L; proved in {arithmetic}", "bold green")
     else:
-        table.add_row("[bold red]certified[/bold red]", "none", "no multipliers were proved; the constant is unknown")
-    if report.solution.dual_bound:
-        table.add_row(
-            "optimum >=",
-            rounded_down(report.solution.dual_bound),
-            "no multipliers prove less than this, floating point",
-        )
-    if report.slope_bound:
-        table.add_row("slope system", rounded_down(report.slope_bound), "lower, for slopes alone, floating point")
+        _show(console, "certified", "nothing: no multipliers were proved, L may be any number", "bold red")
+    if solution.dual_bound > 0:
+        _show(console, "optimum", f"{rounded_down(solution.dual_bound):<12} no multipliers certify less; in floating point")
+    if report.slope_bound > 0:
+        _show(console, "slope system", f"{rounded_down(report.slope_bound):<12} some slopes reach this; in floating point")
     if report.witness is not None:
-        table.add_row("witness", rounded_down(report.lower), "lower, proved: a pair of inputs")
-    console.print(table)
+        _show(console, "witness", f"{rounded_down(report.lower):<12} <= L; proved by a pair of inputs", "bold")
     if not math.isnan(report.gap):
-        console.print(f"gap           {100 * report.gap:.3g} % of the certified bound lies above the witness")
-    solution, seconds = report.solution, report.seconds
-    times = ", ".join(f"{stage} {_duration(value)}" for stage, value in seconds.items())
+        _show(console, "gap", f"{f'{100 * report.gap:.3g} %':<12} (certified - witness) / certified")
+    if claim is not None:
+        _show(console, "claim", f"L <= {claim.value!r} is {claim.standing.value}", "bold")
     version = f" {solution.version}" if solution.version else ""
-    console.print(f"solver        {solution.solver}{version}, {solution.iterations} iterations: {solution.status.value}")
-    console.print(f"time          {times}")
-    for note in report.notes:
-        console.print(f"note          {note}")
+    status = solution.status.name.lower().replace("_", " ")
+    _show(console, "solver", f"{solution.solver}{version}: {status}, {solution.iterations} iterations")
+    _show(console, "time", ", ".join(f"{stage} {duration_text(value)}" for stage, value in report.seconds.items()))
+    advice = () if solution.status in (Status.OPTIMAL, Status.CLOSED_FORM) else (solution.status.value,)
+    for note in (*advice, *report.notes):
+        _show(console, "note", note)
     if certificate:
-        console.print(f"certificate   {certificate}", soft_wrap=True)
+        _show(console, "certificate", certificate)
+
+
+def _show_meaning(console: Console) -> None:
+    console.print("L = the least number with |f(x) - f(x')| <= L |x - x'| for all inputs x, x'")
+    console.print("Euclidean norms, real arithmetic, f as exported, no softmax added")
+
+
+def show_verdict(console: Console, certificate: Certificate, graph: Graph, verdict: Verdict) -> None:
+    """A certificate the checker accepted."""
+    console.print(Text(graph.name, "bold"))
+    _show_meaning(console)
+    arithmetic = _arithmetic(verdict.arithmetic)
+    _show(console, "certified", f"{rounded_up(certificate.value):<12} >= L; proved in {arithmetic}", "bold green")
+    _show(console, "time", f"check {duration_text(verdict.seconds)}")
 
 
 def show_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
-    table = Table(title="Libraries", title_justify="left", box=None, pad_edge=False)
-    table.add_column("name")
-    table.add_column("version")
-    for name, version in diagnosis.libraries.items():
-        table.add_row(name, version or "not installed")
-    console.print(table)
-    table = Table(title="\nSolvers", title_justify="left", box=None, pad_edge=False)
-    for heading in ("name", "version", "licence", "what to do"):
-        table.add_column(heading, overflow="fold")
-    table.add_row("interior_point", "part of netgain", Licence.NOT_NEEDED.value, "nothing: ready")
-    table.add_row("closed_form", "part of netgain", Licence.NOT_NEEDED.value, "nothing: ready")
+    machine = diagnosis.machine
+    _show(console, "machine", f"{machine.system}, {machine.cores} cores, {memory_text(machine.memory)}, "
+                              f"Python {machine.python}")
+    _show(console, "BLAS", machine.blas)
+    console.print()
+    libraries = [(name, version or "not installed") for name, version in diagnosis.libraries.items()]
+    _show_table(console, ("library", "version"), libraries)
+    console.print()
+    own = [(name, "", Licence.NOT_NEEDED.value, "yes") for name in ("interior_point", "closed_form")]
+    theirs = [(backend.name.lower(), backend.version, backend.licence.value, "yes" if backend.usable else "no")
+              for backend in diagnosis.backends]
+    _show_table(console, ("solver", "version", "licence", "usable"), own + theirs)
     for backend in diagnosis.backends:
-        table.add_row(
-            backend.name.lower(), backend.version or "-", backend.licence.value, backend.remedy or "nothing: ready"
-        )
-    console.print(table)
+        if backend.remedy:
+            console.print()
+            console.print(Text(backend.remedy))
 
 
 class Display:
@@ -132,11 +197,19 @@ class Display:
             self.status.update(text)
 
 
-def _memory(size: float) -> str:
+def memory_text(size: float) -> str:
     return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{max(size / 2**20, 1):.0f} MiB"
 
 
-def _duration(seconds: float) -> str:
+def duration_text(seconds: float) -> str:
     if seconds < 1:
         return f"{1000 * seconds:.0f} ms"
     return f"{seconds:.1f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def _size(graph: Graph, node: str) -> int:
+    return math.prod(graph.shape(node))
+
+
+def _arithmetic(name: str) -> str:
+    return "double precision" if name == "double" else f"balls of {name}"
