@@ -24,6 +24,7 @@ from .rounding import rounded_down, rounded_up
 _PIPED_WIDTH = 240
 _MOST_ROWS = 60
 _LABEL = 13
+_VALUE = 12
 
 
 def result_console() -> Console:
@@ -63,6 +64,10 @@ def _show_table(console: Console, headings: Sequence[str], rows: Iterable[Sequen
 
 def _show(console: Console, label: str, text: str, style: str = "") -> None:
     console.print(Text(f"{label:<{_LABEL}} ").append(text, style), soft_wrap=True)
+
+
+def _show_bound(console: Console, label: str, value: str, meaning: str, style: str = "") -> None:
+    _show(console, label, f"{value:<{_VALUE}} {meaning}", style)
 
 
 def show_graph(console: Console, nodes: Sequence[NodeSummary]) -> None:
@@ -107,20 +112,20 @@ def show_report(
     console.print(Text.assemble((report.name, "bold"), f": {_size(graph, graph.input)} inputs, "
                                 f"{_size(graph, graph.output)} outputs"), soft_wrap=True)
     _show_meaning(console)
-    _show(console, "norm product", f"{rounded_up(report.norm_product):<12} >= L; in floating point")
+    _show_bound(console, "norm product", rounded_up(report.norm_product), ">= L; in floating point")
     if report.certificate is not None:
         arithmetic = _arithmetic(report.certificate.arithmetic)
-        _show(console, "certified", f"{rounded_up(report.upper):<12} >= L; proved in {arithmetic}", "bold green")
+        _show_bound(console, "certified", rounded_up(report.upper), f">= L; proved in {arithmetic}", "bold green")
     else:
         _show(console, "certified", "nothing: no multipliers were proved, L may be any number", "bold red")
     if solution.dual_bound > 0:
-        _show(console, "optimum", f"{rounded_down(solution.dual_bound):<12} no multipliers certify less; in floating point")
+        _show_bound(console, "optimum", rounded_down(solution.dual_bound), "no multipliers certify less; floating point")
     if report.slope_bound > 0:
-        _show(console, "slope system", f"{rounded_down(report.slope_bound):<12} some slopes reach this; in floating point")
+        _show_bound(console, "slope system", rounded_down(report.slope_bound), "some slopes reach this; floating point")
     if report.witness is not None:
-        _show(console, "witness", f"{rounded_down(report.lower):<12} <= L; proved by a pair of inputs", "bold")
+        _show_bound(console, "witness", rounded_down(report.lower), "<= L; proved by a pair of inputs", "bold")
     if not math.isnan(report.gap):
-        _show(console, "gap", f"{f'{100 * report.gap:.3g} %':<12} (certified - witness) / certified")
+        _show_bound(console, "gap", f"{100 * report.gap:.3g} %", "(certified - witness) / certified")
     if claim is not None:
         _show(console, "claim", f"L <= {claim.value!r} is {claim.standing.value}", "bold")
     version = f" {solution.version}" if solution.version else ""
@@ -144,7 +149,7 @@ def show_verdict(console: Console, certificate: Certificate, graph: Graph, verdi
     console.print(Text(graph.name, "bold"))
     _show_meaning(console)
     arithmetic = _arithmetic(verdict.arithmetic)
-    _show(console, "certified", f"{rounded_up(certificate.value):<12} >= L; proved in {arithmetic}", "bold green")
+    _show_bound(console, "certified", rounded_up(certificate.value), f">= L; proved in {arithmetic}", "bold green")
     _show(console, "time", f"check {duration_text(verdict.seconds)}")
 
 
