@@ -1,7 +1,6 @@
 """An immutable graph of layers, and the builder that makes one."""
 
 import dataclasses
-import functools
 import hashlib
 import struct
 from collections.abc import Iterable, Mapping
@@ -69,9 +68,12 @@ class Graph:
         """The network's value for a batch of inputs."""
         return self.values(x, arithmetic)[self.output]
 
-    @functools.cached_property
+    @property
     def digest(self) -> str:
-        """SHA-256 over the layers, their parameters and their connections; names do not enter."""
+        """SHA-256 over the layers, their parameters and their connections; names do not enter.
+
+        Computed anew each time: nodes' attributes can be assigned to, and a stale digest would name another network.
+        """
         index = {node: str(position) for position, node in enumerate(self.order)}
         state = hashlib.sha256(b"netgain graph 1")
         for node in self.order:

@@ -27,8 +27,8 @@ class Certificate:
     """|f(x) - f(x')| <= value |x - x'| for all x, x', in Euclidean norms and real arithmetic.
 
     The multipliers are given in scaled coordinates, x_j = 2^exponents[j] times the scaled block and
-    y = 2^output_exponent times the scaled output, in which M(rho, lam) with rho = (value / 2^output_exponent)^2 is
-    positive semidefinite (see `netgain.solvers.inequality`).
+    y = 2^output_exponent times the scaled output, in which M(rho, lam) is positive semidefinite with
+    rho = (value 2^(exponents[0] - output_exponent))^2, x_0 being the input (see `netgain.solvers.inequality`).
 
     **Attributes:** `value`: the bound; `digest`: SHA-256 of the layer graph; `multipliers`: one array per nonlinear
     layer; `arithmetic`, `seconds`: how it was proved first, for information.
@@ -41,7 +41,7 @@ class Certificate:
     output_exponent: int
     solver: str
     arithmetic: str = ""
-    seconds: float = math.nan
+    seconds: float = 0.0
     versions: dict[str, str] = dataclasses.field(default_factory=lambda: versions())
 
     def to_json(self) -> dict[str, Any]:
@@ -74,8 +74,8 @@ class Certificate:
 def load_certificate(path: str | os.PathLike[str]) -> Certificate:
     """Reads a certificate.
 
-    **Raises:** `CertificateError` if the file is missing, truncated, of another schema, altered, or holds numbers that
-    are not finite.
+    **Raises:** `CertificateError` if the file is missing, truncated, of another schema, altered, or holds something
+    else than finite numbers where numbers belong.
     """
     try:
         content = Path(path).read_text(encoding="utf-8")
@@ -83,35 +83,49 @@ def load_certificate(path: str | os.PathLike[str]) -> Certificate:
         raise CertificateError(f"{path}: the certificate cannot be read: {error}") from error
     try:
         body = json.loads(content)
-    except json.JSONDecodeError as error:
+        seal = body.pop("sha256", None) if isinstance(body, dict) else None
+        intact = seal == _seal(body)
+    except (ValueError, RecursionError) as error:
         raise CertificateError(f"{path}: not a complete JSON file ({error}); was it truncated?") from error
     if not isinstance(body, dict) or body.get("schema") != SCHEMA:
         found = body.get("schema") if isinstance(body, dict) else type(body).__name__
         raise CertificateError(f"{path}: expected a certificate of schema {SCHEMA!r}, found {found!r}.")
-    seal = body.pop("sha256", None)
-    if seal != _seal(body):
-        raise CertificateError(f"{path}: the content does not match its SHA-256: the file was altered after it was written.")
+    if not intact:
+        raise CertificateError(f"{path}: the content does not match its SHA-256: the file was altered after writing.")
     try:
         claim, evidence = body["claim"], body["evidence"]
         question = tuple(claim[key] for key in ("question", "norm_in", "norm_out", "region"))
         if question != ("lipschitz", "l2", "l2", "all inputs"):
-            raise CertificateError(f"{path}: this version checks global l2 Lipschitz bounds only, the claim is {question}.")
+            raise CertificateError(f"{path}: only global l2 Lipschitz bounds can be checked, the claim is {question}.")
         certificate = Certificate(
-            value=float(claim["value"]),
+            value=_number(claim["value"]),
             digest=str(body["model_digest"]),
-            multipliers=tuple(np.array(array, dtype=np.float64) for array in body["multipliers"]),
-            exponents=tuple(int(exponent) for exponent in body["exponents"]),
-            output_exponent=int(body["output_exponent"]),
+            multipliers=tuple(np.array([_number(v) for v in array], dtype=np.float64) for array in body["multipliers"]),
+            exponents=tuple(_integer(exponent) for exponent in body["exponents"]),
+            output_exponent=_integer(body["output_exponent"]),
             solver=str(evidence["solver"]),
             arithmetic=str(evidence["arithmetic"]),
-            seconds=float(evidence["seconds"]),
+            seconds=_number(evidence["seconds"]),
             versions={str(key): str(value) for key, value in body["versions"].items()},
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         if isinstance(error, CertificateError):
             raise
         raise CertificateError(f"{path}: a field is missing or of the wrong kind: {error!r}.") from error
     return certificate
+
+
+def _number(value: Any) -> float:
+    """A JSON number that float64 holds; conversions that Python would make of anything else are not wanted here."""
+    if type(value) not in (int, float) or not math.isfinite(value) or float(value) != value:
+        raise ValueError(f"{value!r} is not a finite float64 number")
+    return float(value)
+
+
+def _integer(value: Any) -> int:
+    if type(value) is not int:
+        raise ValueError(f"{value!r} is not an integer")
+    return value
 
 
 def versions() -> dict[str, str]:

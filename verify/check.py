@@ -20,6 +20,12 @@ from .constraints import Rows, constraint_rows
 from .positive_definite import UNIT, Blocks, gamma, proved_in_balls, proved_in_double
 
 _PRECISIONS = (128, 256, 512)
+# No network of float64 weights needs more, and sums of two still fit every integer type.
+_LARGEST_EXPONENT = 2**20
+# An entry of M is a sum of products of at most five numbers. With none above _LARGE, an underflow of 2^-1074 anywhere
+# costs it at most 2^-1074 _LARGE^3 for each of fewer than 2^40 terms, and nothing overflows.
+_LARGE = 2.0**200
+_UNDERFLOW = 2.0**-400
 
 
 class Outcome(enum.Enum):
@@ -27,7 +33,7 @@ class Outcome(enum.Enum):
 
     PROVED = "The multipliers prove the claim for these weights."
     OTHER_MODEL = "The certificate belongs to another network: the digests of the layer graphs differ."
-    MALFORMED = "The multipliers do not fit this network, or are negative or not finite."
+    MALFORMED = "The numbers of the certificate do not fit this network, or are negative or not finite."
     NOT_PROVED = "The multipliers do not prove the claimed value for these weights."
 
 
@@ -64,7 +70,8 @@ def check(certificate: Certificate, graph: Graph, balls: bool = True) -> Verdict
         return verdict(Outcome.PROVED, "double")
     if certificate.value == 0:
         return verdict(Outcome.NOT_PROVED)
-    if proved_in_double(*_matrix_in_double(certificate, rows), len(rows.sizes)):
+    matrix = _matrix_in_double(certificate, rows)
+    if matrix and proved_in_double(*matrix, len(rows.sizes)):
         return verdict(Outcome.PROVED, "double")
     for bits in _PRECISIONS if balls else ():
         with precision(bits):
@@ -78,11 +85,17 @@ def _well_formed(certificate: Certificate, rows: Rows) -> bool:
     expected = [len(layer.lower) // layer.coupled for layer in rows.activations]
     return (
         [array.shape for array in certificate.multipliers] == [(size,) for size in expected]
+        and all(array.dtype == np.float64 for array in certificate.multipliers)
         and all(np.all(np.isfinite(array)) and np.all(array >= 0) for array in certificate.multipliers)
         and len(certificate.exponents) == len(rows.sizes)
-        and math.isfinite(certificate.value)
-        and certificate.value >= 0
+        and all(isinstance(e, int) and abs(e) <= _LARGEST_EXPONENT for e in _all_exponents(certificate))
+        and isinstance(certificate.value, float)
+        and 0 <= certificate.value < math.inf
     )
+
+
+def _all_exponents(certificate: Certificate) -> tuple[int, ...]:
+    return (*certificate.exponents, certificate.output_exponent)
 
 
 def _output_is_constant(rows: Rows) -> bool:
@@ -105,23 +118,35 @@ def _multipliers(certificate: Certificate, rows: Rows) -> list[np.ndarray]:
 
 
 def _scaled(coefficients: np.ndarray, exponent: int) -> tuple[np.ndarray, np.ndarray]:
-    """Midpoints and radii of 2^exponent times the coefficients."""
+    """Midpoints and radii of 2^exponent times the coefficients, but for over- and underflow of exact ones."""
     if coefficients.dtype != object:
-        middle = np.ldexp(coefficients, exponent)
-        # Exact unless the result is subnormal.
-        return middle, np.where(np.abs(middle) < 1e-300, 1e-300, 0.0) * (coefficients != 0)
-    middle, radius = to_midpoint_radius(coefficients * arb(2) ** exponent)
-    return middle, radius
+        with np.errstate(over="ignore"):
+            middle = np.ldexp(coefficients, exponent)
+        return middle, np.zeros_like(middle)
+    return to_midpoint_radius(coefficients * arb(2) ** exponent)
 
 
-def _matrix_in_double(certificate: Certificate, rows: Rows) -> tuple[Blocks, Blocks]:
-    """M(rho, lam) as midpoints, and entrywise bounds on how far the exact matrix can be from them."""
+def _matrix_in_double(certificate: Certificate, rows: Rows) -> tuple[Blocks, Blocks] | None:
+    """M(rho, lam) as midpoints, and entrywise bounds on how far the exact matrix can be from them.
+
+    None where a number exceeds `_LARGE`: the bounds would not cover underflow.
+    """
+    e = certificate.exponents
+    gain, _ = _scaled(np.array(certificate.value), e[0] - certificate.output_exponent)
+    layers = list(zip(rows.activations, _multipliers(certificate, rows), strict=True))
+    scaled = [{j: _scaled(a, e[j] - e[k]) for j, a in layer.maps.items()} for k, (layer, _) in enumerate(layers, 1)]
+    output = {j: _scaled(c, e[j] - certificate.output_exponent) for j, c in rows.output.items()}
+    sizes = [gain, *(size for layer, multipliers in layers for size in (multipliers, layer.lower, layer.upper))]
+    sizes += [np.abs(a) + ra for maps in (*scaled, output) for a, ra in maps.values()]
+    if not all(np.all(np.abs(size) <= _LARGE) for size in sizes):
+        return None
+
     middle: Blocks = {}
     radius: Blocks = {}
 
     def add(i: int, j: int, value: np.ndarray, error: np.ndarray) -> None:
         total = middle[i, j] + value if (i, j) in middle else value
-        radius[i, j] = radius.get((i, j), 0.0) + error + UNIT * np.abs(total)
+        radius[i, j] = radius.get((i, j), 0.0) + error + UNIT * np.abs(total) + _UNDERFLOW
         middle[i, j] = total
 
     def add_product(i: int, j: int, left: tuple, weights: np.ndarray, right: tuple) -> None:  # type: ignore[type-arg]
@@ -133,24 +158,19 @@ def _matrix_in_double(certificate: Certificate, rows: Rows) -> tuple[Blocks, Blo
             error = error + ra.T @ (size * (np.abs(b) + rb)) + np.abs(a).T @ (size * rb)
         add(i, j, value, error)
 
-    e = certificate.exponents
-    gain = math.ldexp(certificate.value, -certificate.output_exponent)
-    rho = np.nextafter(gain * gain, 0.0)
-    size = rows.input_size
+    rho, size = np.nextafter(gain * gain, 0.0), rows.input_size
     add(0, 0, rho * np.eye(size), np.zeros((size, size)))
-    for k, (layer, multipliers) in enumerate(zip(rows.activations, _multipliers(certificate, rows), strict=True), 1):
+    for k, ((layer, multipliers), maps) in enumerate(zip(layers, scaled, strict=True), 1):
         add(k, k, 2 * np.diag(multipliers), np.zeros((len(multipliers), len(multipliers))))
-        maps = {j: _scaled(a, e[j] - e[k]) for j, a in layer.maps.items()}
         coupling = (multipliers * (layer.lower + layer.upper))[:, None]
         product = 2 * multipliers * layer.lower * layer.upper
         for j, (a, ra) in maps.items():
             value = -coupling * a
             add(k, j, value, 4 * UNIT * np.abs(value) + np.abs(coupling) * (1 + 4 * UNIT) * ra)
-            if np.any(product):
+            if layer.has_products:
                 for i in maps:
                     if i >= j:
                         add_product(i, j, maps[i], product, maps[j])
-    output = {j: _scaled(c, e[j] - certificate.output_exponent) for j, c in rows.output.items()}
     for i in output:
         for j in output:
             if i >= j:
@@ -169,7 +189,7 @@ def _matrix_in_balls(certificate: Certificate, rows: Rows) -> dict[tuple[int, in
         return to_matrix(coefficients) * arb(2) ** exponent
 
     e = certificate.exponents
-    rho = (arb(certificate.value) / arb(2) ** certificate.output_exponent) ** 2
+    rho = (arb(certificate.value) * arb(2) ** (e[0] - certificate.output_exponent)) ** 2
     add(0, 0, _diagonal([rho] * rows.input_size))
     for k, (layer, multipliers) in enumerate(zip(rows.activations, _multipliers(certificate, rows), strict=True), 1):
         exact = [[arb(float(v)) for v in values] for values in (multipliers, layer.lower, layer.upper)]
@@ -179,7 +199,7 @@ def _matrix_in_balls(certificate: Certificate, rows: Rows) -> dict[tuple[int, in
         maps = {j: scaled(a, e[j] - e[k]) for j, a in layer.maps.items()}
         for j, a in maps.items():
             add(k, j, coupling * a)
-            if np.any(layer.lower * layer.upper):
+            if layer.has_products:
                 for i, b in maps.items():
                     if i >= j:
                         add(i, j, b.transpose() * (product * a))

@@ -1,7 +1,8 @@
 r"""Proofs that a block matrix is positive semidefinite: in double precision with rounding bounds, or in balls.
 
 Both eliminate block after block, which for a layered network is the recursion of the cost-to-go. A matrix is a
-dictionary of its lower blocks (i, j), i >= j; absent blocks are zero.
+dictionary of its lower blocks (i, j), i >= j; absent blocks are zero. Of a diagonal block in double precision only the
+lower triangle is meant: rounding may have left the upper one a little different.
 """
 
 import numpy as np
@@ -18,7 +19,7 @@ _TINY = 1e-290
 
 
 def gamma(operations: int) -> float:
-    """n u / (1 - n u): |fl(a^T b) - a^T b| <= gamma_n |a|^T |b| for n terms, in any order, fused or not (Higham 2002)."""
+    """n u / (1 - n u): |fl(a^T b) - a^T b| <= gamma_n |a|^T |b| for n terms in any order, fused or not (Higham)."""
     return operations * UNIT / (1 - operations * UNIT)
 
 
@@ -35,14 +36,15 @@ def proved_in_double(middle: Blocks, radius: Blocks, count: int) -> bool:
     This is Rump's verified Cholesky (BIT 46, 2006) with a computed residual. False means undecided.
     """
     sizes = [len(middle[k, k]) for k in range(count)]
-    if not all(np.all(np.isfinite(block)) for blocks in (middle, radius) for block in blocks.values()):
-        return False
     diagonal = [np.diag(middle[k, k]) for k in range(count)]
-    if any(np.any(entries <= 0) for entries in diagonal):
+    if not all(np.all((entries > 0) & (entries < np.inf)) for entries in diagonal):
         return False
-    scales = [2.0 ** -np.round(np.log2(entries) / 2) for entries in diagonal]
-    work = {(i, j): scales[i][:, None] * block * scales[j] for (i, j), block in middle.items()}
-    error = _row_sums({(i, j): scales[i][:, None] * block * scales[j] for (i, j), block in radius.items()}, sizes)
+    exponents = [-np.round(np.log2(entries) / 2).astype(np.intc) for entries in diagonal]
+    work, errors = _scaled(middle, exponents), _scaled(radius, exponents)
+    # Diagonal entries are now at most 2, so no entry of a semidefinite matrix exceeds 2; NaN fails this too.
+    if not all(np.all(np.abs(block) <= 4) for blocks in (work, errors) for block in blocks.values()):
+        return False
+    error = _row_sums(errors, sizes)
     for k in range(count):
         work[k, k] = work[k, k] - np.diag(error[k] * _SLACK + _TINY)
     # The first residual, of a matrix barely shifted, tells how large a shift its rounding takes; one retry suffices.
@@ -55,6 +57,12 @@ def proved_in_double(middle: Blocks, radius: Blocks, count: int) -> bool:
             return True
         shifts = [2 * need + 8 * UNIT for need in needed]
     return False
+
+
+def _scaled(blocks: Blocks, exponents: list[np.ndarray]) -> Blocks:
+    """2^(exponents of the row + exponents of the column) times each entry: exact, but for over- and underflow."""
+    with np.errstate(over="ignore"):
+        return {(i, j): np.ldexp(block, exponents[i][:, None] + exponents[j]) for (i, j), block in blocks.items()}
 
 
 def _residual(matrix: Blocks, shifts: list[np.ndarray], sizes: list[int]) -> list[np.ndarray] | None:
@@ -112,8 +120,10 @@ def _row_sums(blocks: Blocks, sizes: list[int]) -> list[np.ndarray]:
 
 def _add_row_sums(sums: list[np.ndarray], key: tuple[int, int], block: np.ndarray) -> None:
     i, j = key
-    sums[i] += block.sum(axis=1)
-    if i != j:
+    if i == j:
+        sums[i] += np.tril(block).sum(axis=1) + np.tril(block, -1).sum(axis=0)
+    else:
+        sums[i] += block.sum(axis=1)
         sums[j] += block.sum(axis=0)
 
 
@@ -122,6 +132,13 @@ def proved_in_balls(blocks: dict[tuple[int, int], arb_mat], count: int) -> bool:
 
     Schur complements in ball arithmetic, block by block. False means undecided, or not positive definite.
     """
+    try:
+        return _eliminated(blocks, count)
+    except ZeroDivisionError:  # a pivot block whose balls are too wide to be solved with
+        return False
+
+
+def _eliminated(blocks: dict[tuple[int, int], arb_mat], count: int) -> bool:
     work = dict(blocks)
     for k in range(count):
         pivot, below = work[k, k], _below(work, k, count)

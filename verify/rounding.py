@@ -16,8 +16,9 @@ def rounded_down(value: float, digits: int = 7) -> str:
 
 def _rounded(value: float, digits: int, rounding: str) -> str:
     if not math.isfinite(value) or value == 0:
-        return repr(value)
-    exact = decimal.Decimal(value)
+        return repr(float(value))
     with decimal.localcontext(prec=digits, rounding=rounding):
-        result = +exact
-    return f"{result:f}" if -6 <= result.adjusted() < digits else f"{result.normalize():E}".replace("E+", "e").replace("E", "e")
+        result = +decimal.Decimal(value)
+        if -6 <= result.adjusted() < digits:
+            return f"{result:f}"
+        return f"{result.normalize():E}".replace("E+", "e").replace("E", "e")
