@@ -217,7 +217,7 @@ class _Run:
 
     def start(self) -> _Point | None:
         """The closed-form multipliers with some slack, and Y on the central path of the wrong problem."""
-        # Slopes of both signs use up the cut before them, so each of its layers keeps a little more than the next takes.
+        # Slopes of both signs use up the cut before them, so each layer keeps a little more than the next one takes.
         constraints = self.scaled.inequality.constraints
         growth = _SIGNED_SLACK if any(np.any(c.lower < 0) for c in constraints) else 1.0
         slack = [_START_SLACK * growth**k for k in range(len(constraints), -1, -1)]

@@ -13,15 +13,15 @@ from netgain.solvers.closed_form import ClosedForm, Scaled, compress, norm_produ
 from netgain.solvers.gradient_system import GradientSystem
 from netgain.solvers.interior_point import InteriorPoint
 from netgain.solvers.result import Limits, OnProgress, Solution, Status
+from threadpoolctl import threadpool_limits
 
 from .certificate import Certificate
-from .constraints import constraint_rows, to_inequality
-from .lower_bound import UndecidedError, Witness, WitnessSearch, prove_witness
+from .constraints import Rows, constraint_rows, to_inequality
+from .lower_bound import UndecidedError, Witness, WitnessSearch
 from .proof import prove
 from .rounding import rounded_down, rounded_up
 
-
-_LONGEST_SEARCH = 10.0
+_LONGEST_SEARCH = 20.0
 
 
 class Solver(Protocol):
@@ -121,37 +121,31 @@ def lipschitz(
     solution = chosen.solve(scaled, share, on_progress)
     seconds["solve"] = time.perf_counter() - begin
 
-    announce(Stage.PROVE)
-    certificate = prove(graph, scaled, solution) if solution.status.has_multipliers else None
-    if certificate is None and not isinstance(chosen, ClosedForm):
-        notes.append(f"The multipliers of {solution.solver} prove nothing; the bound is that of the closed form.")
-        certificate = prove(graph, scaled, ClosedForm().solve(scaled, limits))
-    upper = certificate.value if certificate else math.inf
-    seconds["prove"] = time.perf_counter() - begin - seconds["solve"]
+    # What follows works on many small matrices, where BLAS threads cost more than they give.
+    with threadpool_limits(limits=1, user_api="blas"):
+        announce(Stage.PROVE)
+        certificate = prove(graph, scaled, solution) if solution.status.has_multipliers else None
+        if certificate is None and not isinstance(chosen, ClosedForm):
+            notes.append(f"The multipliers of {solution.solver} prove nothing; the bound is that of the closed form.")
+            certificate = prove(graph, scaled, ClosedForm().solve(scaled, limits))
+        seconds["prove"] = time.perf_counter() - begin - seconds["solve"]
 
-    lower, slope_bound, witness = 0.0, 0.0, None
-    if lower_bounds and solution.status is not Status.INTERRUPTED:
-        announce(Stage.WITNESS)
-        remaining = max(limits.time_limit - (time.perf_counter() - begin), 1e-3)
-        share_of_search = min(remaining / 2, _LONGEST_SEARCH)
-        try:
-            slopes = GradientSystem(seed=seed, time_limit=share_of_search).solve(scaled.inequality)
-            slope_bound = scaled.unscale(slopes.value)
-            layers = zip(rows.activations, slopes.slopes, strict=True)
-            wanted = {layer.node: values for layer, values in layers if layer.coupled == 1}
-            witness = WitnessSearch(seed=seed, time_limit=share_of_search).find(graph, wanted)
-            lower = prove_witness(graph, witness.x, witness.x_prime)
-        except KeyboardInterrupt:
-            notes.append("Interrupted during the search for lower bounds.")
-        except UndecidedError as error:
-            notes.append(f"The witness was not proved: {error}")
-            witness = None
-        seconds["lower"] = time.perf_counter() - begin - sum(seconds.values())
+        slope_bound, witness = 0.0, None
+        if lower_bounds and solution.status is not Status.INTERRUPTED:
+            announce(Stage.WITNESS)
+            remaining = max(limits.time_limit - (time.perf_counter() - begin), 1e-3)
+            try:
+                slope_bound, witness = _lower_bounds(graph, rows, scaled, seed, min(remaining, _LONGEST_SEARCH))
+            except KeyboardInterrupt:
+                notes.append("Interrupted during the search for lower bounds.")
+            except UndecidedError as error:
+                notes.append(f"The witness was not proved: {error}")
+            seconds["lower"] = time.perf_counter() - begin - sum(seconds.values())
     seconds["total"] = time.perf_counter() - begin
     return LipschitzReport(
         name=graph.name,
-        upper=upper,
-        lower=lower,
+        upper=certificate.value if certificate else math.inf,
+        lower=witness.ratio if witness else 0.0,
         slope_bound=slope_bound,
         norm_product=norm_product(scaled),
         certificate=certificate,
@@ -160,6 +154,16 @@ def lipschitz(
         seconds=seconds,
         notes=tuple(notes),
     )
+
+
+def _lower_bounds(graph: Graph, rows: Rows, scaled: Scaled, seed: int, time_limit: float) -> tuple[float, Witness]:
+    """The gain of the best slopes, and the better of two witnesses: one sought near these slopes, one freely."""
+    slopes = GradientSystem(seed=seed, time_limit=time_limit / 2).solve(scaled.inequality)
+    layers = zip(rows.activations, slopes.slopes, strict=True)
+    wanted = {layer.node: values for layer, values in layers if layer.coupled == 1}
+    search = WitnessSearch(seed=seed, time_limit=time_limit / 4)
+    witnesses = [search.find(graph, wish) for wish in ((wanted, None) if wanted else (None,))]
+    return scaled.unscale(slopes.value), max(witnesses, key=lambda witness: witness.ratio)
 
 
 def _choose(solver: Solver | None, scaled: Scaled, notes: list[str]) -> Solver:

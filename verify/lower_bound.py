@@ -77,12 +77,6 @@ class WitnessSearch:
         return _pair(graph, best)
 
 
-def find_witness(graph: Graph, slopes: Mapping[str, np.ndarray] | None = None, *, seed: int = 0,
-                 time_limit: float = math.inf) -> Witness:
-    """The pair found by a `WitnessSearch` of default size."""
-    return WitnessSearch(seed=seed, time_limit=time_limit).find(graph, slopes)
-
-
 def prove_witness(graph: Graph, x: np.ndarray, x_prime: np.ndarray) -> float:
     """A lower bound on |f(x) - f(x')| / |x - x'|, proved in ball arithmetic and rounded down.
 
