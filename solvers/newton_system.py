@@ -138,16 +138,16 @@ class NewtonSystem:
             value = np.einsum("ii->i", x[rows[k], rows[k]]).copy()
             for j, a in c.maps.items():
                 value -= (c.lower + c.upper) * np.einsum("ij,ij->i", x[rows[k], rows[j]], a)
-                if self._lower_maps is not None:
+                if np.any(c.lower * c.upper):
                     for i, b in c.maps.items():
                         value += c.lower * c.upper * np.einsum("ij,ij->i", b @ x[rows[i], rows[j]], a)
             result[row] = 2 * value
         return np.append(self._by_group(result), np.trace(x[: self._input, : self._input]))
 
     def schur(self, z: np.ndarray, y: np.ndarray, z_forms: Forms, y_forms: Forms) -> np.ndarray:
-        """trace(F_i Z F_j Y) for all pairs of multipliers and rho: the lower triangle; the rest is undefined."""
+        """trace(F_i Z F_j Y) for all pairs of multipliers and rho: the lower triangle; the rest is of no use."""
         m = len(z_forms.q)
-        full = np.empty((m + 1, m + 1))
+        full = np.zeros((m + 1, m + 1))
         # Layer by layer, so that each strip stays in cache while its four products are summed.
         for row in self._neurons:
             c = slice(0, row.stop)

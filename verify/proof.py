@@ -40,8 +40,10 @@ def _candidate(graph: Graph, scaled: Scaled, solution: Solution, inflation: floa
         np.maximum((1 - share) * lam, 0) + share * 1.1 * safe
         for lam, safe in zip(solution.multipliers, scaled.start, strict=True)
     )
+    # Below the normal numbers a float64 has too few digits left to state a bound.
+    least = float(np.finfo(np.float64).tiny) if scaled.bound > 0 else 0.0
     return Certificate(
-        value=float(np.nextafter(solution.bound * (1 + inflation), math.inf)) if solution.bound > 0 else 0.0,
+        value=max(float(np.nextafter(solution.bound * (1 + inflation), math.inf)), least) if least else 0.0,
         digest=graph.digest,
         multipliers=multipliers,
         exponents=scaled.exponents,

@@ -1,0 +1,85 @@
+"""Small inequalities of every kind the solvers must handle."""
+
+import numpy as np
+from netgain.solvers import Inequality, SlopeConstraint
+
+
+def mlp(seed, sizes, lower=0.0, upper=1.0, coupled=1, gain=1.0):
+    rng = np.random.default_rng(seed)
+    weights = [gain * rng.standard_normal((b, a)) / np.sqrt(a) for a, b in zip(sizes, sizes[1:], strict=False)]
+    constraints = tuple(
+        SlopeConstraint({k: w}, np.full(len(w), lower), np.full(len(w), upper), coupled)
+        for k, w in enumerate(weights[:-1])
+    )
+    return Inequality(sizes[0], constraints, {len(sizes) - 2: weights[-1]})
+
+
+def residual(seed, width, blocks, outer):
+    """x -> relu(x + W2 relu(W1 x)) repeated, or without the outer activation."""
+    rng = np.random.default_rng(seed)
+    state, constraints = {0: np.eye(width)}, []
+
+    def activation(maps):
+        constraints.append(SlopeConstraint(maps, np.zeros(width), np.ones(width)))
+        return len(constraints)
+
+    for _ in range(blocks):
+        w1, w2 = rng.standard_normal((2, width, width)) / np.sqrt(2 * width)
+        inner = activation({j: w1 @ m for j, m in state.items()})
+        state = {**state, inner: w2}
+        if outer:
+            state = {activation(state): np.eye(width)}
+    c = rng.standard_normal((2, width))
+    return Inequality(width, tuple(constraints), {j: c @ m for j, m in state.items()})
+
+
+def mixed(seed):
+    """Per-neuron slopes, a layer that reads three blocks, an output that reads two."""
+    rng = np.random.default_rng(seed)
+    first = SlopeConstraint({0: rng.standard_normal((4, 3))}, np.array([0, 0.2, -0.3, 0]), np.array([1, 1, 1, 0.25]))
+    second = SlopeConstraint({1: rng.standard_normal((4, 4)) / 2}, -np.ones(4), np.ones(4), coupled=2)
+    maps = {0: rng.standard_normal((2, 3)), 1: rng.standard_normal((2, 4)), 2: rng.standard_normal((2, 4))}
+    third = SlopeConstraint(maps, np.zeros(2), np.full(2, 0.5), coupled=2)
+    return Inequality(3, (first, second, third), {2: rng.standard_normal((3, 4)), 3: rng.standard_normal((3, 2))})
+
+
+BANK = {
+    "one layer": mlp(0, (4, 6, 3)),
+    "three layers": mlp(1, (5, 7, 6, 5, 2)),
+    "wide input": mlp(2, (40, 6, 5, 2)),
+    "wide output": mlp(3, (3, 6, 5, 40)),
+    "bottleneck": mlp(4, (6, 8, 1, 8, 4)),
+    "leaky": mlp(5, (4, 6, 6, 3), 0.1, 1.0),
+    "negative slopes": mlp(6, (4, 6, 6, 3), -0.13, 1.13),
+    "steep": mlp(7, (4, 6, 6, 3), 0.0, 3.0),
+    "signed": mlp(8, (4, 6, 6, 3), -1.0, 1.0),
+    "mostly negative": mlp(9, (4, 6, 6, 3), -1.0, 0.2),
+    "coupled": mlp(10, (4, 6, 6, 3), -1.0, 1.0, coupled=3),
+    "softmax-like": mlp(11, (4, 6, 6, 3), 0.0, 0.5, coupled=6),
+    "residual": residual(12, 4, 3, outer=True),
+    "residual, no outer activation": residual(13, 4, 3, outer=False),
+    "mixed": mixed(14),
+    "deep": mlp(15, (4,) * 22),
+    "tiny weights": mlp(16, (4,) * 42, gain=1e-7),
+    "huge weights": mlp(17, (4,) * 22, gain=1e12),
+}
+
+
+def dense(inequality, rho, multipliers):
+    """M(rho, lam) from its definition, one constraint at a time."""
+    offsets = inequality.offsets
+    n = offsets[-1]
+    c = np.zeros((inequality.output_size, n))
+    for j, part in inequality.output.items():
+        c[:, offsets[j] : offsets[j + 1]] = part
+    matrix = -c.T @ c
+    matrix[: inequality.input_size, : inequality.input_size] += rho * np.eye(inequality.input_size)
+    for k, (layer, lam) in enumerate(zip(inequality.constraints, multipliers, strict=True), 1):
+        for i in range(layer.size):
+            e, a = np.zeros(n), np.zeros(n)
+            e[offsets[k] + i] = 1
+            for j, part in layer.maps.items():
+                a[offsets[j] : offsets[j + 1]] = part[i]
+            p, q = e - layer.lower[i] * a, e - layer.upper[i] * a
+            matrix += lam[i // layer.coupled] * (np.outer(p, q) + np.outer(q, p))
+    return matrix
