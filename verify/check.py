@@ -158,7 +158,7 @@ def _matrix_in_double(certificate: Certificate, rows: Rows) -> tuple[Blocks, Blo
             error = error + ra.T @ (size * (np.abs(b) + rb)) + np.abs(a).T @ (size * rb)
         add(i, j, value, error)
 
-    rho, size = np.nextafter(gain * gain, 0.0), rows.input_size
+    rho, size = gain * gain, rows.input_size
     add(0, 0, rho * np.eye(size), np.zeros((size, size)))
     for k, ((layer, multipliers), maps) in enumerate(zip(layers, scaled, strict=True), 1):
         add(k, k, 2 * np.diag(multipliers), np.zeros((len(multipliers), len(multipliers))))
