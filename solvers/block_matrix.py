@@ -89,12 +89,14 @@ def factorise(matrix: Blocks, structure: Structure) -> Factor | None:
 def on_pattern(structure: Structure, block: Callable[[Index, Index], np.ndarray]) -> np.ndarray:
     """The symmetric matrix with `block(rows, columns)` on the pattern; its entries outside are undefined."""
     result = np.empty((structure.size, structure.size))
-    for own, later, names in zip(structure.rows, structure.later_rows, structure.later, strict=True):
-        result[own, own] = block(own, own)
-        if names:
-            side = block(own, later)
-            result[own, later] = side
-            result[later, own] = side.T
+    for own, later in zip(structure.rows, structure.later_rows, strict=True):
+        if isinstance(later, slice) and later.start in (own.stop, 0):
+            both = slice(own.start, max(own.stop, later.stop))
+            result[own, both] = block(own, both)
+        else:
+            result[own, own] = block(own, own)
+            result[own, later] = block(own, later)
+        result[later, own] = result[own, later].T
     return result
 
 

@@ -7,16 +7,18 @@ covariance, and rescaled neuron by neuron so that the variances match exactly. T
 was, and its objective bounds rho from below at every iteration.
 """
 
+import itertools
+
 import numpy as np
 from scipy.linalg.lapack import dpotrf, dpotrs
 
 from .inequality import Inequality, side_by_side
-from .structure import Structure
 
 
-def dual_bound(inequality: Inequality, structure: Structure, y: np.ndarray) -> float:
+def dual_bound(inequality: Inequality, y: np.ndarray) -> float:
     """<C^T C, Y'> / <E, Y'> for the feasible Y' made from Y; at most the least rho, up to rounding."""
-    alive, rows = [0], structure.rows
+    alive = [0]
+    rows = [slice(start, stop) for start, stop in itertools.pairwise(inequality.offsets)]
     cut = y[rows[0], rows[0]]
     energy = float(np.trace(cut))
     sizes, last_use = inequality.sizes, inequality.last_use

@@ -42,6 +42,8 @@ _STEP = 0.95
 _START_SLACK = 1.3
 _SIGNED_SLACK = 1.03
 _SHORTEST_STEP = 1e-5
+# Halvings in the search for the longest step: the predictor's only sets the centring.
+_COARSE, _FINE = 2, 5
 _WORTH_THREADS = 1500
 _STRIP = 256
 
@@ -185,7 +187,7 @@ class _Run:
         w = ky + ky.T
         dy = on_pattern(pattern, lambda i, j: -y[i, j] - 0.5 * w[i, j])
         dsign = -point.sign * (1 + dx[:-1] / lam)
-        primal, dual = self.primal_step(point, dx, ds), self.dual_step(point, dy, dsign)
+        primal, dual = self.primal_step(point, dx, ds, _COARSE), self.dual_step(point, dy, dsign, _COARSE)
         reached = gap + primal * inner(ds, y, pattern)
         reached += dual * (inner(matrix, dy, pattern) + primal * inner(ds, dy, pattern))
         reached += (lam + primal * dx[:-1]) @ (point.sign + dual * dsign)
@@ -204,7 +206,8 @@ class _Run:
             pattern, lambda i, j: target * z[i, j] - y[i, j] - symmetric_product(k2, y, i, j) - second[i, j]
         )
         dsign = signed * (target / lam - second_sign) - point.sign * (1 + dx[:-1] / lam)
-        primal, dual = _STEP * self.primal_step(point, dx, ds), _STEP * self.dual_step(point, dy, dsign)
+        primal = _STEP * self.primal_step(point, dx, ds, _FINE)
+        dual = _STEP * self.dual_step(point, dy, dsign, _FINE)
         if not max(primal, dual) >= _SHORTEST_STEP:
             return None
         x = point.x + primal * dx
@@ -238,19 +241,19 @@ class _Run:
         """Records the point's bounds; whether they meet the tolerance."""
         if point.x[-1] < self.best[-1]:
             self.best = point.x
-        dual = dual_bound(self.scaled.inequality, self.pattern, point.y)
+        dual = dual_bound(self.scaled.inequality, point.y)
         self.dual_bound = max(self.dual_bound, math.sqrt(dual))
         self.report(iteration)
         return math.sqrt(self.best[-1]) - self.dual_bound <= self.limits.tolerance * math.sqrt(self.best[-1])
 
-    def primal_step(self, point: _Point, dx: np.ndarray, ds: Blocks) -> float:
+    def primal_step(self, point: _Point, dx: np.ndarray, ds: Blocks, halvings: int) -> float:
         longest = _ratio_test(point.x[:-1], dx[:-1]) if self.signed else 1.0
-        return _longest(lambda a: factorise(_moved(point.matrix, ds, a), self.pattern) is not None, longest)
+        return _longest(lambda a: factorise(_moved(point.matrix, ds, a), self.pattern) is not None, longest, halvings)
 
-    def dual_step(self, point: _Point, dy: np.ndarray, dsign: np.ndarray) -> float:
+    def dual_step(self, point: _Point, dy: np.ndarray, dsign: np.ndarray, halvings: int) -> float:
         longest = _ratio_test(point.sign, dsign) if self.signed else 1.0
         pairs = list(zip(on_cliques(point.y, self.pattern), on_cliques(dy, self.pattern), strict=True))
-        return _longest(lambda a: all(not dpotrf(own + a * step, lower=1)[1] for own, step in pairs), longest)
+        return _longest(lambda a: all(not dpotrf(own + a * step, lower=1)[1] for own, step in pairs), longest, halvings)
 
 
 def _moved(matrix: Blocks, direction: Blocks, step: float) -> Blocks:
@@ -263,15 +266,18 @@ def _ratio_test(values: np.ndarray, direction: np.ndarray) -> float:
     return min(1.0, float(np.min(-values[falling] / direction[falling], initial=1.0)))
 
 
-def _longest(admissible: Callable[[float], bool], longest: float) -> float:
-    """A step in [0, longest] within 3 % of the largest admissible one; tests are far cheaper than eigenvalues here."""
+def _longest(admissible: Callable[[float], bool], longest: float, halvings: int) -> float:
+    """A step in [0, longest] within a relative 2^-halvings of the largest admissible one.
+
+    Bisection, since a test of definiteness on the pattern is far cheaper than an eigenvalue.
+    """
     if admissible(longest):
         return longest
     low, high = 0.0, longest
     while low == 0.0 and high > _SHORTEST_STEP:
         middle = high / 2
         low, high = (middle, high) if admissible(middle) else (low, middle)
-    for _ in range(4):
+    for _ in range(halvings):
         middle = (low + high) / 2
         low, high = (middle, high) if admissible(middle) else (low, middle)
     return low

@@ -10,6 +10,7 @@ and P, Q are block-sparse, so everything is products of narrow blocks and entryw
 
 import dataclasses
 import functools
+import itertools
 
 import numpy as np
 
@@ -43,9 +44,14 @@ class NewtonSystem:
         return self.inequality.input_size
 
     @functools.cached_property
+    def _layers(self) -> list[slice]:
+        """Rows of x by layer, the input being layer 0."""
+        offsets = self.inequality.offsets
+        return [slice(start, stop) for start, stop in itertools.pairwise(offsets)]
+
+    @functools.cached_property
     def _neurons(self) -> list[slice]:
-        rows = self.structure.rows[1:]
-        return [slice(row.start - self._input, row.stop - self._input) for row in rows]
+        return [slice(row.start - self._input, row.stop - self._input) for row in self._layers[1:]]
 
     @functools.cached_property
     def _lower_maps(self) -> Rows | None:
@@ -84,24 +90,36 @@ class NewtonSystem:
 
     def matrix(self, point: np.ndarray, homogeneous: bool = False) -> Blocks:
         """M(rho, lam); without its constant part -C^T C if `homogeneous`."""
-        blocks: Blocks = {} if homogeneous else {key: -value for key, value in self._output_blocks.items()}
-
-        def add(i: int, j: int, value: np.ndarray) -> None:
-            blocks[i, j] = blocks[i, j] + value if (i, j) in blocks else value
-
-        add(0, 0, point[-1] * np.eye(self._input))
+        blocks: Blocks = {}
+        if not homogeneous:
+            for (i, j), value in self._output_blocks.items():
+                self._add(blocks, i, j, -value)
+        self._add(blocks, 0, 0, point[-1] * np.eye(self._input))
         neurons = point[:-1][self._neuron_group]
         for k, (c, row) in enumerate(zip(self.inequality.constraints, self._neurons, strict=True), start=1):
             multipliers = neurons[row]
-            add(k, k, 2 * np.diag(multipliers))
+            self._add(blocks, k, k, 2 * np.diag(multipliers))
             coupling, product = multipliers * (c.lower + c.upper), 2 * multipliers * c.lower * c.upper
             for j, a in c.maps.items():
-                add(k, j, -coupling[:, None] * a)
+                self._add(blocks, k, j, -coupling[:, None] * a)
                 if np.any(product):
                     for i, b in c.maps.items():
                         if i >= j:
-                            add(i, j, b.T @ (product[:, None] * a))
+                            self._add(blocks, i, j, b.T @ (product[:, None] * a))
         return blocks
+
+    def _add(self, blocks: Blocks, i: int, j: int, value: np.ndarray) -> None:
+        """Adds what couples layers i >= j to the block that holds them."""
+        key = self.structure.group[i], self.structure.group[j]
+        rows, columns = self.structure.rows[key[0]], self.structure.rows[key[1]]
+        if key not in blocks:
+            blocks[key] = np.zeros((rows.stop - rows.start, columns.stop - columns.start))
+        block, own, other = blocks[key], self._layers[i], self._layers[j]
+        place = slice(own.start - rows.start, own.stop - rows.start)
+        across = slice(other.start - columns.start, other.stop - columns.start)
+        block[place, across] += value
+        if key[0] == key[1] and i != j:
+            block[across, place] += value.T
 
     def forms(self, x: np.ndarray) -> Forms:
         q = self._rows_times(self._upper_maps, x)
@@ -116,14 +134,14 @@ class NewtonSystem:
         result = x[self._input :].copy()
         for row, layer in zip(self._neurons, maps, strict=True):
             for j, a in layer.items():
-                result[row] -= a @ x[self.structure.rows[j]]
+                result[row] -= a @ x[self._layers[j]]
         return result
 
     def _times_rows(self, x: np.ndarray, maps: Rows) -> np.ndarray:
         result = x[:, self._input :].copy()
         for row, layer in zip(self._neurons, maps, strict=True):
             for j, a in layer.items():
-                result[:, row] -= x[:, self.structure.rows[j]] @ a.T
+                result[:, row] -= x[:, self._layers[j]] @ a.T
         return result
 
     def gradient(self, x: np.ndarray, forms: Forms) -> np.ndarray:
@@ -133,7 +151,7 @@ class NewtonSystem:
     def gradient_on_pattern(self, x: np.ndarray) -> np.ndarray:
         """The same for an X known on the chordal pattern only."""
         result = np.empty(self.structure.size - self._input)
-        rows = self.structure.rows
+        rows = self._layers
         for k, (c, row) in enumerate(zip(self.inequality.constraints, self._neurons, strict=True), start=1):
             value = np.einsum("ii->i", x[rows[k], rows[k]]).copy()
             for j, a in c.maps.items():

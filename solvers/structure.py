@@ -1,5 +1,6 @@
 """Which blocks of M and of its Cholesky factor are non-zero.
 
+Consecutive narrow layers are merged into one block, so that the work is done by few operations on larger matrices.
 Blocks are eliminated in the order of the layers. Eliminating one couples all later blocks it touches (the cut of the
 layer graph at that point), so the factor's pattern is chordal: a chain of layers gives two blocks a column, a residual
 block three, and a network that keeps adding to one state a full triangle.
@@ -19,11 +20,13 @@ Index = slice | np.ndarray
 class Structure:
     """The chordal pattern of an inequality.
 
-    **Attributes:** `offsets`: where each block starts; `rows[k]`: block k; `later[k]`: the blocks after k in column k
+    **Attributes:** `group[j]`: the block that holds layer j, the input being layer 0; `offsets`: where each block
+    starts; `rows[k]`: block k; `later[k]`: the blocks after k in column k
     of the factor, with `later_rows[k]` their rows; `outside_rows[k]`: the rows after k that column k does not touch;
     `cliques`: rows of the maximal sets of mutually coupled blocks.
     """
 
+    group: tuple[int, ...]
     offsets: tuple[int, ...]
     rows: tuple[slice, ...]
     later: tuple[tuple[int, ...], ...]
@@ -46,18 +49,23 @@ class Structure:
         return int(sum(sizes[k] * (sizes[k] + sum(sizes[j] for j in self.later[k])) for k in range(self.blocks)))
 
 
+# Below this, the cost of a block operation is that of calling it.
+_WORTH_A_BLOCK = 16
+
+
 def structure(inequality: Inequality) -> Structure:
     """The pattern of M(rho, lam) and of its factor."""
-    count = len(inequality.sizes)
+    group, offsets = _merge(inequality.sizes)
+    count = len(offsets) - 1
     touched = [set[int]() for _ in range(count)]
     for k, constraint in enumerate(inequality.constraints, start=1):
-        _couple(touched, [*constraint.maps, k] if np.any(constraint.lower * constraint.upper) else [], None)
-        _couple(touched, list(constraint.maps), k)
-    _couple(touched, list(inequality.output), None)
+        sources = sorted({group[j] for j in constraint.maps})
+        _couple(touched, [*sources, group[k]] if np.any(constraint.lower * constraint.upper) else [], None)
+        _couple(touched, sources, group[k])
+    _couple(touched, sorted({group[j] for j in inequality.output}), None)
     for k in range(count):
         _couple(touched, sorted(touched[k]), None)
     later = tuple(tuple(sorted(blocks)) for blocks in touched)
-    offsets = inequality.offsets
     cliques: list[frozenset[int]] = []
     for k in range(count):
         clique = frozenset((k, *later[k]))
@@ -65,6 +73,7 @@ def structure(inequality: Inequality) -> Structure:
             cliques.append(clique)
     outside = [[j for j in range(k + 1, count) if j not in touched[k]] for k in range(count)]
     return Structure(
+        group=group,
         offsets=offsets,
         rows=tuple(slice(offsets[k], offsets[k + 1]) for k in range(count)),
         later=later,
@@ -72,6 +81,18 @@ def structure(inequality: Inequality) -> Structure:
         outside_rows=tuple(block_rows(blocks, offsets) if blocks else None for blocks in outside),
         cliques=tuple(block_rows(sorted(clique), offsets) for clique in cliques),
     )
+
+
+def _merge(sizes: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The block of each layer, and where the blocks start."""
+    group, offsets = [0], [0, sizes[0]]
+    for size in sizes[1:]:
+        if offsets[-1] - offsets[-2] + size <= _WORTH_A_BLOCK:
+            offsets[-1] += size
+        else:
+            offsets.append(offsets[-1] + size)
+        group.append(len(offsets) - 2)
+    return tuple(group), tuple(offsets)
 
 
 def _couple(touched: list[set[int]], blocks: list[int], centre: int | None) -> None:

@@ -18,16 +18,21 @@ def to_dense(blocks, pattern):
     return result
 
 
-@pytest.fixture(params=["three layers", "residual", "residual, no outer activation", "mixed", "deep"])
-def matrix(request):
-    """A positive definite matrix on the pattern of an inequality."""
-    inequality = BANK[request.param]
+NAMES = ["three layers", "residual", "residual, no outer activation", "mixed", "deep"]
+
+
+@pytest.fixture(params=[(name, width) for name in NAMES for width in (0, 12, 1000)], ids=str)
+def matrix(request, monkeypatch):
+    """A positive definite matrix on the pattern of an inequality, its layers merged a little, fully or not at all."""
+    name, width = request.param
+    monkeypatch.setattr("netgain.solvers.structure._WORTH_A_BLOCK", width)
+    inequality = BANK[name]
     pattern = structure(inequality)
     rng = np.random.default_rng(0)
     blocks = NewtonSystem(inequality, pattern).matrix(rng.random(inequality.multipliers + 1))
     shift = 1 - np.linalg.eigvalsh(to_dense(blocks, pattern))[0]
-    for k, size in enumerate(inequality.sizes):
-        blocks[k, k] = blocks[k, k] + shift * np.eye(size)
+    for k in range(pattern.blocks):
+        blocks[k, k] = blocks[k, k] + shift * np.eye(len(blocks[k, k]))
     return inequality, pattern, blocks, to_dense(blocks, pattern)
 
 
@@ -68,7 +73,7 @@ def test_dual_bound_is_below_every_feasible_point_and_exact_on_feasible_ones(nam
     for _ in range(5):
         lam = [rng.random(c.groups) + 0.1 for c in inequality.constraints]
         x = rng.standard_normal((pattern.size, pattern.size))
-        value = dual_bound(inequality, pattern, x @ x.T)
+        value = dual_bound(inequality, x @ x.T)
         # The hidden block must be positive definite for any rho to do; then a large rho does.
         for scale in 10.0 ** np.arange(-3, 9):
             scaled = [v * scale ** (1 / (1 + k)) for k, v in enumerate(lam)]

@@ -16,8 +16,11 @@ from .bank import BANK, dense, mlp
 LIMITS = Limits(tolerance=1e-7)
 
 
+@pytest.mark.parametrize("width", [0, 10, 64])
 @pytest.mark.parametrize("name", BANK)
-def test_both_sides_meet(name):
+def test_both_sides_meet(name, width, monkeypatch):
+    """Whatever layers are merged into one block."""
+    monkeypatch.setattr("netgain.solvers.structure._WORTH_A_BLOCK", width)
     solution = InteriorPoint().solve(scale(compress(BANK[name])), LIMITS)
     assert solution.status is Status.OPTIMAL
     assert solution.dual_bound <= solution.bound <= solution.dual_bound * (1 + 1.1e-7)
