@@ -1,0 +1,212 @@
+import itertools
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from exact_inequality import is_semidefinite
+from flint import arb, arb_mat
+from netgain.verify.balls import precision
+from netgain.verify.positive_definite import gamma, proved_in_balls, proved_in_double
+
+PARTITIONS = [(1,), (2,), (1, 1), (2, 1), (1, 2, 1), (2, 2), (1, 1, 1, 1), (4,), (3, 2)]
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def blocks(matrix, sizes):
+    starts = np.cumsum([0, *sizes])
+    return {
+        (i, j): matrix[starts[i] : starts[i + 1], starts[j] : starts[j + 1]]
+        for i in range(len(sizes))
+        for j in range(i + 1)
+        if i == j or np.any(matrix[starts[i] : starts[i + 1], starts[j] : starts[j + 1]])
+    }
+
+
+def double(matrix, radius, sizes):
+    return proved_in_double(blocks(matrix, sizes), blocks(radius, sizes), len(sizes))
+
+
+def in_balls(matrix, radius, sizes, bits=256):
+    with precision(bits):
+        table = {key: arb_mat([[arb(float(m), float(r)) for m, r in zip(*rows, strict=True)]
+                               for rows in zip(block, blocks(radius + 1e-320, sizes)[key], strict=True)])
+                 for key, block in blocks(matrix, sizes).items()}
+        return proved_in_balls(table, len(sizes))
+
+
+def rational(matrix):
+    return np.frompyfunc(Fraction, 1, 1)(matrix)
+
+
+def all_semidefinite(matrix, radius):
+    """Whether every symmetric matrix within the radius is semidefinite: it suffices to look at these (Rohn 1994)."""
+    exact, width = rational(matrix), rational(radius)
+    signs = (np.array((1, *rest)) for rest in itertools.product((1, -1), repeat=len(matrix) - 1))
+    return all(is_semidefinite(exact - sign[:, None] * width * sign) for sign in signs)
+
+
+def nearly_singular(rng, size):
+    """A symmetric float64 matrix within rounding of a singular semidefinite one."""
+    root = rng.standard_normal((size, int(rng.integers(1, max(size, 2))))) * np.exp(rng.normal(0, 2, (size, 1)))
+    return np.tril(root @ root.T) + np.tril(root @ root.T, -1).T
+
+
+def radius_of(rng, matrix):
+    kind = rng.integers(3)
+    if kind == 0:
+        return np.zeros_like(matrix)
+    width = 10.0 ** rng.uniform(-17, -12) * np.sqrt(np.outer(np.diag(matrix), np.diag(matrix)))
+    width = width * (rng.random(matrix.shape) if kind == 1 else 1.0)
+    return np.tril(width) + np.tril(width, -1).T
+
+
+def shifted(matrix, margin):
+    return matrix + np.diag(margin * np.diag(matrix))
+
+
+def least_margin(matrix, radius, sizes):
+    """A relative shift of the diagonal with which the matrix is proved, and with little less it is not."""
+    low, high = -1e-15, 1e-10
+    assert double(shifted(matrix, high), radius, sizes)
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (low, middle) if double(shifted(matrix, middle), radius, sizes) else (middle, high)
+    return high
+
+
+@pytest.mark.parametrize("sizes", PARTITIONS)
+def test_the_least_margin_proved_in_double_is_enough_and_small(sizes, rng):
+    for _ in range(25):
+        matrix = nearly_singular(rng, sum(sizes))
+        radius = radius_of(rng, matrix)
+        margin = least_margin(matrix, radius, sizes)
+        assert all_semidefinite(shifted(matrix, margin), radius)
+        width = (radius / np.sqrt(np.outer(np.diag(matrix), np.diag(matrix)))).max()
+        assert margin <= 1e-13 + 10 * len(matrix) * width
+
+
+@pytest.mark.parametrize("sizes", PARTITIONS)
+def test_random_matrices_at_the_border_are_never_proved_wrongly(sizes, rng):
+    decided = 0
+    for _ in range(300):
+        matrix = nearly_singular(rng, sum(sizes))
+        radius = radius_of(rng, matrix) * rng.integers(2)
+        margin = rng.choice([-1, 1]) * 10.0 ** rng.uniform(-18, -9)
+        matrix = shifted(matrix, margin)
+        if double(matrix, radius, sizes):
+            decided += 1
+            assert all_semidefinite(matrix, radius)
+    assert decided > 50
+
+
+@pytest.mark.parametrize("sizes", PARTITIONS)
+def test_balls_decide_what_is_definite_by_any_margin(sizes, rng):
+    for _ in range(40):
+        matrix = nearly_singular(rng, sum(sizes))
+        radius = np.zeros_like(matrix)
+        margin = rng.choice([-1, 1]) * 10.0 ** rng.uniform(-18, -9)
+        matrix = shifted(matrix, margin)
+        # Rounded, none of them is singular: semidefinite ones are definite.
+        assert in_balls(matrix, radius, sizes, 1024) == is_semidefinite(rational(matrix))
+
+
+@pytest.mark.parametrize(("corner", "semidefinite"), [
+    (1 - 2.0**-53, False), (1.0, True), (1 + 2.0**-52, True), (1 - 1e-11, False), (1 + 1e-11, True),
+])
+def test_two_by_two(corner, semidefinite):
+    matrix, nothing = np.array([[1.0, 1.0], [1.0, corner]]), np.zeros((2, 2))
+    for sizes in ((2,), (1, 1)):
+        proved = double(matrix, nothing, sizes)
+        assert semidefinite or not proved
+        assert proved == semidefinite or abs(corner - 1) < 1e-12
+        assert in_balls(matrix, nothing, sizes) == (corner > 1)
+
+
+@pytest.mark.parametrize("exponent", [-500, -160, 160, 500])
+@pytest.mark.parametrize("sizes", [(2,), (1, 1)])
+def test_units_do_not_matter(sizes, exponent):
+    scales = np.array([1.0, 2.0**exponent])
+    for corner, proved in ((1 - 1e-12, False), (1 + 1e-12, True)):
+        matrix = scales[:, None] * np.array([[1.0, 1.0], [1.0, corner]]) * scales
+        assert double(matrix, np.zeros((2, 2)), sizes) == proved
+
+
+@pytest.mark.parametrize("entry", [5e-324, 1e-310, 1e308])
+def test_numbers_at_the_ends_of_the_range_neither_crash_nor_prove(entry):
+    for other in (5e-324, 1.0, 1e308):
+        matrix = np.array([[entry, max(entry, other)], [max(entry, other), other]])
+        if not is_semidefinite(rational(matrix)):
+            assert not double(matrix, np.zeros((2, 2)), (2,))
+            assert not double(matrix, np.zeros((2, 2)), (1, 1))
+    assert double(np.diag([entry, 1.0]), np.zeros((2, 2)), (1, 1))
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("sizes", [(3,), (1, 2), (1, 1, 1)])
+def test_what_is_not_finite_proves_nothing(bad, sizes):
+    for at in itertools.combinations_with_replacement(range(3), 2):
+        for where in range(2):
+            pair = [3 * np.eye(3) + 0.5, np.full((3, 3), 1e-3)]
+            assert double(*pair, sizes)
+            pair[where][at] = pair[where][at[::-1]] = bad
+            assert not double(*pair, sizes)
+            if where == 0 and bad != math.inf:  # an infinite square would only be too large
+                assert not in_balls(*pair, sizes)
+
+
+def test_of_a_diagonal_block_only_the_lower_triangle_counts(rng):
+    for _ in range(20):
+        matrix = shifted(nearly_singular(rng, 4), rng.choice([-1e-12, 1e-12]))
+        other = matrix + np.triu(rng.standard_normal((4, 4)), 1) * 1e-10 * np.abs(matrix)
+        assert double(matrix, np.zeros((4, 4)), (4,)) == double(other, np.zeros((4, 4)), (4,))
+
+
+def test_zero_and_negative_pivots_prove_nothing():
+    nothing = np.zeros((2, 2))
+    diagonals = [(0.0, 0.0), (1.0, 0.0), (1.0, -0.0), (-1.0, 1.0)]
+    for matrix in (*(np.diag(entries) for entries in diagonals), np.array([[0.0, 1.0], [1.0, 0.0]])):
+        for sizes in ((2,), (1, 1)):
+            assert not double(matrix, nothing, sizes)
+            assert not in_balls(matrix, nothing, sizes)
+
+
+@pytest.mark.parametrize("margin", [-1e-11, 1e-11])
+def test_long_chains_are_decided(margin, rng):
+    """Blocks (i, i - 1) and one skip, so that elimination fills in; singular but for the margin."""
+    sizes, count = (20,) * 6, 6
+    root = np.zeros((120, 120))
+    for i, j in [(i, i) for i in range(count)] + [(i, i - 1) for i in range(1, count)] + [(5, 0)]:
+        root[20 * i : 20 * i + 20, 20 * j : 20 * j + 20] = rng.standard_normal((20, 20)) / 5
+    matrix = root @ root.T
+    matrix -= np.linalg.eigvalsh(matrix)[0] * np.eye(120)
+    matrix += margin * np.eye(120)
+    assert double(matrix, np.zeros_like(matrix), sizes) == (margin > 0)
+    assert in_balls(matrix, np.zeros_like(matrix), sizes) == (margin > 0)
+
+
+def test_balls_too_wide_to_solve_with_decide_nothing(rng):
+    for size in (2, 3, 5):
+        for width in np.geomspace(1e-12, 1.0, 40):
+            matrix = nearly_singular(rng, size) + 1e-6 * np.eye(size)
+            joint = np.block([[matrix, np.ones((size, 1))], [np.ones((1, size)), np.full((1, 1), 1e9)]])
+            if in_balls(joint, np.full_like(joint, width), (size, 1), 53):
+                assert all_semidefinite(joint, np.full_like(joint, width))
+
+
+def test_an_unsolvable_block_is_undecided_not_an_error(monkeypatch):
+    wide = arb_mat([[arb(1, 2), arb(1, 2)], [arb(1, 2), arb(1, 2)]])
+    with pytest.raises(ZeroDivisionError):
+        wide.solve(arb_mat([[1], [1]]))
+    monkeypatch.setattr("netgain.verify.positive_definite._pivots_positive", lambda matrix: True)
+    assert not proved_in_balls({(0, 0): wide, (1, 0): arb_mat([[1, 1]]), (1, 1): arb_mat([[9]])}, 2)
+
+
+def test_gamma_bounds_accumulated_rounding():
+    unit = Fraction(1, 2**53)
+    for operations in (1, 2, 10, 1000, 10**6):
+        assert Fraction(gamma(operations)) * (1 + 2 * unit) >= (1 + unit) ** min(operations, 1000) - 1
