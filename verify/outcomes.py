@@ -42,7 +42,9 @@ def fail(code: ExitCode, message: object) -> NoReturn:
 def failures_explained() -> Iterator[None]:
     """Turns what can go wrong in a command into a message and an exit code; a fault of ours also shows where it is."""
     try:
-        yield
+        # What overflows proves nothing, and is told of as such.
+        with np.errstate(all="ignore"):
+            yield
     except (typer.Exit, typer.BadParameter):
         raise
     except ModelError as error:

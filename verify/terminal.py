@@ -109,8 +109,7 @@ def show_report(
 ) -> None:
     """What is claimed, the bracket around it, and where it comes from."""
     solution = report.solution
-    console.print(Text.assemble((report.name, "bold"), f": {_size(graph, graph.input)} inputs, "
-                                f"{_size(graph, graph.output)} outputs"), soft_wrap=True)
+    console.print(_title(graph), soft_wrap=True)
     _show_meaning(console)
     _show_bound(console, "norm product", rounded_up(report.norm_product), ">= L; in floating point")
     if report.certificate is not None:
@@ -119,7 +118,8 @@ def show_report(
     else:
         _show(console, "certified", "nothing: no multipliers were proved, L may be any number", "bold red")
     if solution.dual_bound > 0:
-        _show_bound(console, "optimum", rounded_down(solution.dual_bound), "no multipliers certify less; floating point")
+        optimum = rounded_down(solution.dual_bound)
+        _show_bound(console, "optimum", optimum, "no multipliers certify less; floating point")
     if report.slope_bound > 0:
         _show_bound(console, "slope system", rounded_down(report.slope_bound), "some slopes reach this; floating point")
     if report.witness is not None:
@@ -140,13 +140,13 @@ def show_report(
 
 
 def _show_meaning(console: Console) -> None:
-    console.print("L = the least number with |f(x) - f(x')| <= L |x - x'| for all inputs x, x'")
+    console.print("L: the least number with |f(x) - f(x')| <= L |x - x'| for all inputs x, x',")
     console.print("Euclidean norms, real arithmetic, f as exported, no softmax added")
 
 
 def show_verdict(console: Console, certificate: Certificate, graph: Graph, verdict: Verdict) -> None:
     """A certificate the checker accepted."""
-    console.print(Text(graph.name, "bold"))
+    console.print(_title(graph), soft_wrap=True)
     _show_meaning(console)
     arithmetic = _arithmetic(verdict.arithmetic)
     _show_bound(console, "certified", rounded_up(certificate.value), f">= L; proved in {arithmetic}", "bold green")
@@ -212,8 +212,9 @@ def duration_text(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
-def _size(graph: Graph, node: str) -> int:
-    return math.prod(graph.shape(node))
+def _title(graph: Graph) -> Text:
+    inputs, outputs = (math.prod(graph.shape(node)) for node in (graph.input, graph.output))
+    return Text.assemble((graph.name, "bold"), f": f from R^{inputs} to R^{outputs}")
 
 
 def _arithmetic(name: str) -> str:
