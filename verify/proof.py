@@ -33,9 +33,10 @@ def prove(graph: Graph, scaled: Scaled, solution: Solution) -> Certificate | Non
 
 
 def _candidate(graph: Graph, scaled: Scaled, solution: Solution, inflation: float) -> Certificate:
-    gain = math.ldexp(solution.bound, -scaled.output_exponent)
+    with np.errstate(over="ignore"):  # an absurd bound is for the checker to refuse
+        gain = float(np.ldexp(solution.bound, -scaled.output_exponent))
     start = 1.1 * scaled.bound**2
-    share = min(1.0, inflation * gain**2 / start) if start > 0 else 0.0
+    share = min(1.0, inflation * gain * gain / start) if start > 0 else 0.0
     multipliers = tuple(
         np.maximum((1 - share) * lam, 0) + share * 1.1 * safe
         for lam, safe in zip(solution.multipliers, scaled.start, strict=True)
