@@ -62,26 +62,27 @@ class Factor:
 def factorise(matrix: Blocks, structure: Structure) -> Factor | None:
     """The block Cholesky factor, or None if the matrix is not positive definite (in floating point)."""
     work = dict(matrix)
-    sizes = np.diff(structure.offsets)
     roots: list[np.ndarray] = []
     columns: list[np.ndarray | None] = []
-    for k in range(structure.blocks):
+    for k, later in enumerate(structure.later):
         root, failed = dpotrf(work[k, k], lower=1, clean=1)
         if failed:
             return None
         roots.append(root)
-        later = structure.later[k]
         if not later:
             columns.append(None)
             continue
-        stacked = np.concatenate([work[i, k] if (i, k) in work else np.zeros((sizes[i], sizes[k])) for i in later])
-        column = dtrtrs(root, stacked.T, lower=1)[0].T
+        parts = structure.later_parts[k]
+        stacked = np.zeros((len(root), parts[-1].stop))
+        for i, part in zip(later, parts, strict=True):
+            if (i, k) in work:
+                stacked[:, part] = work[i, k].T
+        column = dtrtrs(root, stacked, lower=1)[0].T
         columns.append(column)
         update = column @ column.T
-        ends = np.cumsum([0, *(sizes[i] for i in later)])
         for a, i in enumerate(later):
             for b, j in enumerate(later[: a + 1]):
-                block = update[ends[a] : ends[a + 1], ends[b] : ends[b + 1]]
+                block = update[parts[a], parts[b]]
                 work[i, j] = work[i, j] - block if (i, j) in work else -block
     return Factor(structure, tuple(roots), tuple(columns))
 

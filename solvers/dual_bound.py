@@ -36,10 +36,13 @@ def dual_bound(inequality: Inequality, y: np.ndarray) -> float:
         answer = middle + factor[:, None] * regression
         cross = answer @ cut
         own = cross @ answer.T + factor[:, None] * noise * factor
-        joint = np.block([[cut, cross.T], [cross, own]])
-        alive = [*alive, k]
-        keep = np.flatnonzero(np.concatenate([np.full(sizes[j], last_use[j] > k) for j in alive]))
-        cut, alive = joint[np.ix_(keep, keep)], [j for j in alive if last_use[j] > k]
+        keep = np.flatnonzero(np.repeat([last_use[j] > k for j in alive], [sizes[j] for j in alive]))
+        alive = [j for j in alive if last_use[j] > k]
+        if last_use[k] == k:
+            cut = cut[np.ix_(keep, keep)]
+            continue
+        alive.append(k)
+        cut = np.block([[cut[np.ix_(keep, keep)], cross[:, keep].T], [cross[:, keep], own]]) if keep.size else own
     c = side_by_side(inequality.output, alive, sizes, inequality.output_size)
     return max(float(np.einsum("ij,ij->", c @ cut, c)) / energy, 0.0)
 

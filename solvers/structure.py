@@ -7,6 +7,7 @@ block three, and a network that keeps adding to one state a full triangle.
 """
 
 import dataclasses
+import itertools
 
 import numpy as np
 
@@ -22,7 +23,7 @@ class Structure:
 
     **Attributes:** `group[j]`: the block that holds layer j, the input being layer 0; `offsets`: where each block
     starts; `rows[k]`: block k; `later[k]`: the blocks after k in column k
-    of the factor, with `later_rows[k]` their rows; `outside_rows[k]`: the rows after k that column k does not touch;
+    of the factor, with `later_rows[k]` their rows and `later_parts[k]` where each lies when they are stacked; `outside_rows[k]`: the rows after k that column k does not touch;
     `cliques`: rows of the maximal sets of mutually coupled blocks.
     """
 
@@ -31,6 +32,7 @@ class Structure:
     rows: tuple[slice, ...]
     later: tuple[tuple[int, ...], ...]
     later_rows: tuple[Index, ...]
+    later_parts: tuple[tuple[slice, ...], ...]
     outside_rows: tuple[Index | None, ...]
     cliques: tuple[Index, ...]
 
@@ -78,6 +80,7 @@ def structure(inequality: Inequality) -> Structure:
         rows=tuple(slice(offsets[k], offsets[k + 1]) for k in range(count)),
         later=later,
         later_rows=tuple(block_rows(blocks, offsets) for blocks in later),
+        later_parts=tuple(_stacked([offsets[j + 1] - offsets[j] for j in blocks]) for blocks in later),
         outside_rows=tuple(block_rows(blocks, offsets) if blocks else None for blocks in outside),
         cliques=tuple(block_rows(sorted(clique), offsets) for clique in cliques),
     )
@@ -100,6 +103,11 @@ def _couple(touched: list[set[int]], blocks: list[int], centre: int | None) -> N
     for i in blocks:
         partners = blocks if centre is None else (centre,)
         touched[i].update(j for j in partners if j > i)
+
+
+def _stacked(sizes: list[int]) -> tuple[slice, ...]:
+    ends = list(itertools.accumulate(sizes, initial=0))
+    return tuple(slice(start, stop) for start, stop in itertools.pairwise(ends))
 
 
 def block_rows(blocks: tuple[int, ...] | list[int], offsets: tuple[int, ...]) -> Index:

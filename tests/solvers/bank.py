@@ -1,7 +1,14 @@
 """Small inequalities of every kind the solvers must handle."""
 
+import math
+
 import numpy as np
 from netgain.solvers import Inequality, SlopeConstraint
+
+
+def constraint(maps, lower=0.0, upper=1.0, coupled=1):
+    size = len(next(iter(maps.values())))
+    return SlopeConstraint(maps, np.full(size, lower), np.full(size, upper), coupled)
 
 
 def mlp(seed, sizes, lower=0.0, upper=1.0, coupled=1, gain=1.0):
@@ -62,6 +69,30 @@ BANK = {
     "deep": mlp(15, (4,) * 22),
     "tiny weights": mlp(16, (4,) * 42, gain=1e-7),
     "huge weights": mlp(17, (4,) * 22, gain=1e12),
+}
+
+
+PRINTED = Inequality(  # three printed matrices, LipSDP-Neuron 4.288174
+    2,
+    (
+        constraint({0: np.array([[1.0, 2], [-1, 1], [1, -1]])}),
+        constraint({1: np.array([[1.0, -1, 1], [1, 1, 0], [0, 1, -1]])}),
+    ),
+    {2: np.array([[1.0, -1, 1]])},
+)
+
+CLOSED_FORMS = {
+    "no layer": (Inequality(3, (), {0: np.diag([1.0, 0.5, 0.25])}), 1.0),
+    "one neuron": (Inequality(1, (constraint({0: np.array([[-1.25]])}),), {1: np.array([[0.8]])}), 1.0),
+    "one neuron with slopes to 1.2": (
+        Inequality(1, (constraint({0: np.array([[1.0]])}, -0.1, 1.2),), {1: np.array([[1.0]])}), 1.2),
+    # relu(x + 1) - relu(x - 1): the constant is 1; the cross-neuron coupling of LipSDP-Network returns 0.
+    "difference of two": (Inequality(1, (constraint({0: np.ones((2, 1))}),), {1: np.array([[1.0, -1.0]])}), 1.0),
+    "residual": (Inequality(2, (constraint({0: np.eye(2)}),), {0: np.eye(2), 1: np.eye(2)}), 2.0),
+    "one group": (
+        Inequality(2, (constraint({0: np.diag([1.5, 1.0])}, -1.0, 1.0, 2),), {1: np.array([[1.0, 2.0]])}),
+        1.5 * math.sqrt(5)),
+    "printed": (PRINTED, 4.288174),
 }
 
 

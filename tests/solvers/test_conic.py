@@ -10,16 +10,13 @@ from netgain.solvers.availability import Availability, Backend, Licence, SolverU
 from netgain.solvers.closed_form import scale
 from netgain.solvers.conic import Conic, Form, predicted_memory
 from netgain.solvers.conic_forms import cone_program, orders, variables
-from netgain.solvers.inequality import Inequality, SlopeConstraint
+from netgain.solvers.inequality import Inequality
 from netgain.solvers.result import Limits, Status
+
+from .bank import CLOSED_FORMS, constraint, dense
 
 BACKENDS = [backend for backend in Backend if probe(backend).usable]
 LIMITS = Limits(tolerance=1e-6, time_limit=20)
-
-
-def constraint(maps, lower=0.0, upper=1.0, coupled=1):
-    size = len(next(iter(maps.values())))
-    return SlopeConstraint(maps, np.full(size, lower), np.full(size, upper), coupled)
 
 
 def random_maps(rng, rows, **columns):
@@ -53,30 +50,6 @@ BANK = {
     "skips": skips(6),
 }
 
-PRINTED = Inequality(  # three printed matrices, LipSDP-Neuron 4.288174
-    2,
-    (
-        constraint({0: np.array([[1.0, 2], [-1, 1], [1, -1]])}),
-        constraint({1: np.array([[1.0, -1, 1], [1, 1, 0], [0, 1, -1]])}),
-    ),
-    {2: np.array([[1.0, -1, 1]])},
-)
-
-CLOSED_FORMS = {
-    "no layer": (Inequality(3, (), {0: np.diag([1.0, 0.5, 0.25])}), 1.0),
-    "one neuron": (Inequality(1, (constraint({0: np.array([[-1.25]])}),), {1: np.array([[0.8]])}), 1.0),
-    "one neuron with slopes to 1.2": (
-        Inequality(1, (constraint({0: np.array([[1.0]])}, -0.1, 1.2),), {1: np.array([[1.0]])}), 1.2),
-    # relu(x + 1) - relu(x - 1): the constant is 1; the cross-neuron coupling of LipSDP-Network returns 0.
-    "difference of two": (Inequality(1, (constraint({0: np.ones((2, 1))}),), {1: np.array([[1.0, -1.0]])}), 1.0),
-    "residual": (Inequality(2, (constraint({0: np.eye(2)}),), {0: np.eye(2), 1: np.eye(2)}), 2.0),
-    "one group": (
-        Inequality(2, (constraint({0: np.diag([1.5, 1.0])}, -1.0, 1.0, 2),), {1: np.array([[1.0, 2.0]])}),
-        1.5 * math.sqrt(5)),
-    "printed": (PRINTED, 4.288174),
-}
-
-
 @pytest.mark.parametrize("form", Form, ids=lambda form: form.name)
 @pytest.mark.parametrize("backend", BACKENDS, ids=lambda backend: backend.name)
 @pytest.mark.parametrize("name", CLOSED_FORMS)
@@ -90,26 +63,6 @@ def test_closed_forms(name, backend, form):
     assert all(np.all(lam >= 0) for lam in solution.multipliers)
 
 
-def least_eigenvalue(inequality, rho, multipliers):
-    """M(rho, lam) written out neuron by neuron, as in its definition."""
-    length, offsets = inequality.offsets[-1], inequality.offsets
-    matrix = np.zeros((length, length))
-    matrix[: inequality.input_size, : inequality.input_size] = rho * np.eye(inequality.input_size)
-    c = np.zeros((inequality.output_size, length))
-    for j, part in inequality.output.items():
-        c[:, offsets[j] : offsets[j + 1]] = part
-    matrix -= c.T @ c
-    for k, (layer, lam) in enumerate(zip(inequality.constraints, multipliers, strict=True), start=1):
-        for i in range(layer.size):
-            a, e = np.zeros(length), np.zeros(length)
-            e[offsets[k] + i] = 1
-            for j, part in layer.maps.items():
-                a[offsets[j] : offsets[j + 1]] = part[i]
-            p, q = e - layer.lower[i] * a, e - layer.upper[i] * a
-            matrix += lam[i // layer.coupled] * (np.outer(p, q) + np.outer(q, p))
-    return np.linalg.eigvalsh(matrix)[0]
-
-
 @pytest.mark.parametrize("name", BANK)
 def test_backends_and_forms_agree(name):
     scaled, bounds = scale(BANK[name]), {}
@@ -119,7 +72,7 @@ def test_backends_and_forms_agree(name):
             solution = Conic(backend, form).solve(scaled, LIMITS)
             assert solution.status is Status.OPTIMAL
             rho = (solution.bound * 2.0**-scaled.output_exponent) ** 2
-            assert least_eigenvalue(scaled.inequality, rho, solution.multipliers) > -1e-5
+            assert np.linalg.eigvalsh(dense(scaled.inequality, rho, solution.multipliers))[0] > -1e-5
             bounds[backend, form] = solution.bound
     reference = bounds[Backend.CLARABEL, Form.ONE_BLOCK]
     assert list(bounds.values()) == pytest.approx([reference] * len(bounds), rel=2e-5)

@@ -11,7 +11,7 @@ from netgain.solvers.inequality import Inequality, SlopeConstraint
 from netgain.solvers.newton_system import NewtonSystem
 from netgain.solvers.structure import structure
 
-from .bank import BANK, dense, mlp
+from .bank import BANK, CLOSED_FORMS, constraint, dense, mlp
 
 LIMITS = Limits(tolerance=1e-7)
 
@@ -76,17 +76,16 @@ def test_undefined_entries_are_never_read(name, monkeypatch):
     assert InteriorPoint().solve(scaled, LIMITS).bound == pytest.approx(expected, rel=1e-7)
 
 
-def test_known_optima():
-    step = Inequality(1, (SlopeConstraint({0: np.ones((2, 1))}, np.zeros(2), np.ones(2)),), {1: np.array([[1.0, -1.0]])})
-    assert InteriorPoint().solve(scale(step), LIMITS).bound == pytest.approx(1.0, rel=1e-6)
-    # Orthogonal layers with a signed slope: every norm is one, and so is the optimum.
-    q = np.linalg.qr(np.random.default_rng(0).standard_normal((5, 5)))[0]
-    isometry = Inequality(5, (SlopeConstraint({0: q}, -np.ones(5), np.ones(5)),), {1: q})
-    assert InteriorPoint().solve(scale(isometry), LIMITS).bound == pytest.approx(1.0, rel=1e-6)
-    # Positive weights with slopes in [0, 1]: all slopes one is the worst case, and the SDP is tight for one output.
+@pytest.mark.parametrize("name", CLOSED_FORMS)
+def test_closed_forms(name):
+    inequality, value = CLOSED_FORMS[name]
+    assert InteriorPoint().solve(scale(inequality), LIMITS).bound == pytest.approx(value, rel=1e-6)
+
+
+def test_positive_weights_are_worst_with_all_slopes_one():
     rng = np.random.default_rng(1)
     w, c = rng.random((6, 4)), rng.random((1, 6))
-    positive = Inequality(4, (SlopeConstraint({0: w}, np.zeros(6), np.ones(6)),), {1: c})
+    positive = Inequality(4, (constraint({0: w}),), {1: c})
     assert InteriorPoint().solve(scale(positive), LIMITS).bound == pytest.approx(np.linalg.norm(c @ w), rel=1e-6)
 
 
