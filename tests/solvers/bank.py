@@ -1,5 +1,6 @@
 """Small inequalities of every kind the solvers must handle."""
 
+import itertools
 import math
 
 import numpy as np
@@ -13,7 +14,7 @@ def constraint(maps, lower=0.0, upper=1.0, coupled=1):
 
 def mlp(seed, sizes, lower=0.0, upper=1.0, coupled=1, gain=1.0):
     rng = np.random.default_rng(seed)
-    weights = [gain * rng.standard_normal((b, a)) / np.sqrt(a) for a, b in zip(sizes, sizes[1:], strict=False)]
+    weights = [gain * rng.standard_normal((b, a)) / np.sqrt(a) for a, b in itertools.pairwise(sizes)]
     constraints = tuple(
         SlopeConstraint({k: w}, np.full(len(w), lower), np.full(len(w), upper), coupled)
         for k, w in enumerate(weights[:-1])

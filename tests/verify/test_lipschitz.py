@@ -1,6 +1,7 @@
 """The whole question, end to end: what is promised of a report."""
 
 import dataclasses
+import itertools
 import math
 from types import SimpleNamespace
 
@@ -17,7 +18,7 @@ def mlp(seed, sizes, activation=None, gain=None, bias=True):
     """Weights are He-initialised unless a gain is given."""
     rng = np.random.default_rng(seed)
     layers = []
-    for index, (a, b) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for index, (a, b) in enumerate(itertools.pairwise(sizes)):
         scale = math.sqrt(2 / a) if gain is None else gain / math.sqrt(a)
         layers.append(Affine(scale * rng.standard_normal((b, a)), rng.standard_normal(b) if bias else None))
         if index < len(sizes) - 2:
