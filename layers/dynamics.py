@@ -1,8 +1,8 @@
 """A graph as a time-varying dynamical system: cuts are the states, nonlinear layers the time steps.
 
-Every nonlinear layer is one step. The state before it is a cut of the graph: the input and those activations that this
-step or a later one still reads. Linear layers lie inside the steps. The cut's width is the size of the cost-to-go matrix
-that the recursion of arXiv 2405.01125 carries, hence the measure of a network's difficulty.
+Every nonlinear layer is one step. The state before it is a cut of the graph: the input and those activations that
+this step or a later one still reads. Linear layers lie inside the steps. The cut's width is the size of the
+cost-to-go matrix that the recursion of arXiv 2405.01125 carries, hence the measure of a network's difficulty.
 """
 
 import dataclasses

@@ -22,9 +22,9 @@ class Structure:
     """The chordal pattern of an inequality.
 
     **Attributes:** `group[j]`: the block that holds layer j, the input being layer 0; `offsets`: where each block
-    starts; `rows[k]`: block k; `later[k]`: the blocks after k in column k
-    of the factor, with `later_rows[k]` their rows and `later_parts[k]` where each lies when they are stacked; `outside_rows[k]`: the rows after k that column k does not touch;
-    `cliques`: rows of the maximal sets of mutually coupled blocks.
+    starts; `rows[k]`: block k; `later[k]`: the blocks after k in column k of the factor, with `later_rows[k]` their
+    rows and `later_parts[k]` where each lies when they are stacked; `outside_rows[k]`: the rows after k that column k
+    does not touch; `cliques`: rows of the maximal sets of mutually coupled blocks.
     """
 
     group: tuple[int, ...]

@@ -88,7 +88,7 @@ def test_a_constant_network_has_the_constant_zero():
 
 
 def test_five_hundred_layers_neither_over_nor_underflow():
-    """He-initialised: the norm product is 1e170 while the constant stays moderate; any point of the course is proved."""
+    """He-initialised, with a norm product of 1e170: any point of the solver's course is proved."""
     graph = mlp(12, (4,) * 513)
     report = verify.lipschitz(graph, limits=Limits(time_limit=3.0))
     assert report.proved
