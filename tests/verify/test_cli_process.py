@@ -36,7 +36,7 @@ def random_model(path: Path, depth: int, width: int) -> Path:
 @pytest.fixture(scope="module")
 def deep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Solved in far more seconds than the tests let it."""
-    return random_model(tmp_path_factory.mktemp("models") / "deep.npz", 20, 96)
+    return random_model(tmp_path_factory.mktemp("models") / "deep.npz", 14, 80)
 
 
 class Terminal:
@@ -90,10 +90,10 @@ def test_ctrl_c_keeps_what_is_proved(deep: Path, tmp_path: Path) -> None:
 
 
 def test_progress_is_on_the_terminal_and_only_there(deep: Path, tmp_path: Path) -> None:
-    terminal = Terminal(["lipschitz", str(deep), "--time-limit", "1"], tmp_path)
+    terminal = Terminal(["lipschitz", str(deep), "--time-limit", "0.5"], tmp_path)
     terminal.wait_for("solving: iteration")
     assert "iteration 1," not in terminal.finish()
-    quiet = Terminal(["lipschitz", str(deep), "--time-limit", "1", "--quiet"], tmp_path)
+    quiet = Terminal(["lipschitz", str(deep), "--time-limit", "0.5", "--quiet"], tmp_path)
     quiet.finish()
     assert quiet.shown == ""
 
