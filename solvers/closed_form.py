@@ -161,6 +161,10 @@ def _advance(
 class ClosedForm:
     """ECLipsE-Fast on any acyclic graph: milliseconds, and a bound between the optimum and the norm product."""
 
+    def memory(self, scaled: Scaled) -> int:
+        """Nothing: the recursion is over once the inequality is scaled."""
+        return 0
+
     def solve(self, scaled: Scaled, limits: Limits, on_progress: OnProgress | None = None) -> Solution:
         begin = time.perf_counter()
         bound = scaled.unscale(scaled.bound)

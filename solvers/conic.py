@@ -73,11 +73,18 @@ _Invert = Callable[[], np.ndarray | None]
 class Conic:
     """Least rho by a conic solver, on the scaled inequality.
 
+    The backends look at the clock between iterations only, and not while they set up: a time limit shorter than one
+    iteration is exceeded by that much.
+
     **Arguments:** `backend`: the solver; `form`: how the problem is posed to it.
     """
 
     backend: Backend
     form: Form = Form.CHAIN
+
+    def memory(self, scaled: Scaled) -> int:
+        """The estimate of `predicted_memory`."""
+        return int(predicted_memory(scaled.inequality, self.form, self.backend))
 
     def solve(self, scaled: Scaled, limits: Limits, on_progress: OnProgress | None = None) -> Solution:
         """The multipliers the backend returns, also when it calls them inaccurate.

@@ -74,6 +74,9 @@ class InteriorPoint:
         iterations = 12 + len(scaled.inequality.constraints) / 2
         return Cost(m, n, memory, iterations * (flops / 3e10 + 60 * n * n / 1e9 + 2e-3 * pattern.blocks))
 
+    def memory(self, scaled: Scaled) -> int:
+        return self.predict(scaled).memory
+
     def solve(self, scaled: Scaled, limits: Limits, on_progress: OnProgress | None = None) -> Solution:
         """Multipliers within `limits.tolerance` of the optimum, or the best found when stopped.
 

@@ -22,10 +22,14 @@ from .proof import prove
 from .rounding import rounded_down, rounded_up
 
 _LONGEST_SEARCH = 20.0
+_SHARE_OF_MEMORY = 0.8
 
 
 class Solver(Protocol):
     """What turns an inequality into multipliers."""
+
+    def memory(self, scaled: Scaled) -> int:
+        """Bytes a solve will need, to within a factor of about two."""
 
     def solve(self, scaled: Scaled, limits: Limits, on_progress: OnProgress | None = None) -> Solution: ...
 
@@ -102,7 +106,7 @@ def lipschitz(
     **Arguments:** `solver`: `InteriorPoint()` unless it would not fit into memory, then `ClosedForm()`, and a note
     says so; `limits`: tolerance and seconds for everything; `seed`: of the search for lower bounds.
 
-    **Raises:** `TooLargeError` if the interior-point solver was asked for by name and cannot fit; `ModelError` if the
+    **Raises:** `TooLargeError` if the solver asked for cannot fit into memory; `ModelError` if the
     graph has a layer without an incremental constraint.
 
     **Source:** the inequality of arXiv 2405.01125 with one multiplier per neuron, as in Fazlyab et al. (2019).
@@ -167,20 +171,20 @@ def _lower_bounds(graph: Graph, rows: Rows, scaled: Scaled, seed: int, time_limi
 
 
 def _choose(solver: Solver | None, scaled: Scaled, notes: list[str]) -> Solver:
-    if solver is not None and not isinstance(solver, InteriorPoint):
-        return solver
     chosen = solver or InteriorPoint()
-    cost, available = chosen.predict(scaled), available_memory()
-    if cost.memory <= 0.8 * available:
+    needed, available = chosen.memory(scaled), available_memory()
+    if needed <= _SHARE_OF_MEMORY * available:
         return chosen
     text = (
-        f"The interior-point solver would need {cost.memory / 2**30:.1f} GiB for {cost.multipliers} multipliers; "
+        f"{chosen} would need {needed / 2**30:.1f} GiB for {scaled.inequality.multipliers} multipliers; "
         f"{available / 2**30:.1f} GiB are free."
     )
-    if solver is not None:
-        raise TooLargeError(f"{text} Use ClosedForm(), which needs the weights and one cut only.")
-    notes.append(f"{text} The bound is that of the closed form.")
-    return ClosedForm()
+    if solver is None:
+        notes.append(f"{text} The bound is that of the closed form.")
+        return ClosedForm()
+    others: tuple[Solver, ...] = (InteriorPoint(), ClosedForm())
+    fitting = [other for other in others if other.memory(scaled) <= _SHARE_OF_MEMORY * available]
+    raise TooLargeError(f"{text} These solvers fit: {', '.join(map(str, fitting)) or 'none'}.")
 
 
 def available_memory() -> int:

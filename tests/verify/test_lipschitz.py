@@ -11,6 +11,7 @@ import pytest
 from netgain import verify
 from netgain.layers import Absolute, Add, Affine, Gelu, GraphBuilder, GroupSort, LeakyRelu, Relu, Softmax, sequential
 from netgain.solvers import ClosedForm, InteriorPoint, Limits, Status
+from netgain.solvers.conic import Backend, Conic
 from netgain.verify.lipschitz import Stage, TooLargeError
 
 
@@ -121,8 +122,9 @@ def test_deterministic_in_the_seed():
 
 def test_no_memory_is_said_before_the_solve(monkeypatch):
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=1000))
-    with pytest.raises(TooLargeError, match="ClosedForm"):
-        verify.lipschitz(BANK["relu"], InteriorPoint())
+    for solver in (InteriorPoint(), Conic(Backend.CLARABEL)):
+        with pytest.raises(TooLargeError, match=r"These solvers fit: ClosedForm\(\)"):
+            verify.lipschitz(BANK["relu"], solver)
     report = verify.lipschitz(BANK["relu"], lower_bounds=False)
     assert report.solution.status is Status.CLOSED_FORM
     assert any("closed form" in note for note in report.notes)
@@ -133,6 +135,9 @@ def test_useless_multipliers_are_not_believed():
     """A solver that claims half of the optimum, with multipliers that prove nothing."""
 
     class Liar:
+        def memory(self, scaled):
+            return 0
+
         def solve(self, scaled, limits, on_progress=None):
             honest = ClosedForm().solve(scaled, limits, on_progress)
             lam = tuple(1e-9 * values for values in honest.multipliers)
