@@ -218,7 +218,8 @@ def test_a_solve_that_does_not_fit_names_what_does(model: Path, monkeypatch: pyt
     monkeypatch.setattr(QUESTION, "available_memory", lambda: 100)
     result = run("verify", model, "--solver", "interior-point")
     assert result.exit_code == ExitCode.NUMERICAL
-    assert "--solver closed-form" in result.stderr
+    assert "ClosedForm" in result.stderr
+    assert "--solver auto" in result.stderr
     result = run("verify", model)
     assert result.exit_code == ExitCode.PROVED
     assert "closed form" in result.stdout
