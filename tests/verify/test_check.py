@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import math
 
 import numpy as np
@@ -11,7 +12,7 @@ from netgain.layers import Affine, Elu, Gelu, Relu, Scale, Sigmoid, Tanh, sequen
 from netgain.verify import Certificate, Outcome, check, lipschitz
 from netgain.verify.balls import BALLS, precision
 from netgain.verify.check import _matrix_in_balls, _matrix_in_double
-from netgain.verify.constraints import constraint_rows
+from netgain.verify.constraints import ActivationRows, Rows, constraint_rows
 from netgain.verify.positive_definite import proved_in_balls
 from small_networks import BANK, TINY
 
@@ -207,6 +208,8 @@ def test_a_coupling_that_underflows_is_not_taken_for_none():
     for exponent in (-400, -537, -560, -1000):
         for value in (1e-100, 1e-3, 0.2499):
             assert refused_by_both(by_hand(graph, value, 5e-324, (0, exponent)), graph)
+    # Here no number is large, so that double precision is asked; 2^-537 squared is half of 2 lam.
+    assert refused_by_both(by_hand(graph, 0.2, 5e-324, (0, -200), 337), graph)
 
 
 def test_a_product_of_slopes_that_underflows_is_not_taken_for_zero():
@@ -216,6 +219,41 @@ def test_a_product_of_slopes_that_underflows_is_not_taken_for_zero():
     for value in (1e-10, 0.5, 0.999):
         assert refused_by_both(by_hand(graph, value, 1.0, (0, -665)), graph)
     assert check(by_hand(graph, 4.0, 1.0, (0, -665)), graph).proved
+
+
+def test_wide_balls_are_enclosed_with_every_choice_of_their_numbers(rng):
+    """The maps of these rows are known to within 10 %; the radius covers M for whatever they are."""
+    sizes, count = (2, 3, 2), 3
+    lower, upper = [np.array([0.1, -0.5, 0.0]), np.array([-1.0, 0.3])], [np.ones(3), np.array([2.0, 0.9])]
+
+    def balls(middle):
+        return np.frompyfunc(lambda value: arb(float(value), abs(float(value)) / 10), 1, 1)(middle)
+
+    def within(middle):
+        return middle * np.where(rng.random(middle.shape) < rng.choice([0.0, 0.2, 0.5]), 0.9, 1.1)
+
+    middles = {key: rng.standard_normal((sizes[key[0]], sizes[key[1]])) for key in ((1, 0), (2, 0), (2, 1))}
+    ends = {j: rng.standard_normal((1, sizes[j])) for j in range(count)}
+    rows = Rows(2, tuple(
+        ActivationRows("", {j: balls(middles[k, j]) for j in range(k)}, lower[k - 1], upper[k - 1], 1) for k in (1, 2)
+    ), {j: balls(c) for j, c in ends.items()})
+    given = Certificate(1.3, "", (rng.uniform(0.5, 2, 3), rng.uniform(0.5, 2, 2)), (1, -2, 3), 1, "")
+    middle, radius = _matrix_in_double(given, rows)
+    starts, powers = np.cumsum([0, *sizes]), np.ldexp(1.0, np.repeat(given.exponents, sizes))
+    unit, cut = np.eye(7), [slice(a, b) for a, b in itertools.pairwise(starts)]
+    for _ in range(200):
+        y = np.concatenate([within(ends[j]) for j in range(count)], axis=1) / 2.0**given.output_exponent
+        matrix = -y.T @ y
+        matrix[cut[0], cut[0]] += (1.3 / 2.0**given.output_exponent) ** 2 * np.eye(2)
+        for k in (1, 2):
+            read = [within(middles[k, j]) for j in range(k)]
+            v = np.concatenate([*read, np.zeros((sizes[k], 7 - starts[k]))], axis=1)
+            p, q = (unit[cut[k]] - end[k - 1][:, None] * v for end in (lower, upper))
+            weights = (given.multipliers[k - 1] / 4.0 ** given.exponents[k])[:, None]
+            matrix += p.T @ (weights * q) + q.T @ (weights * p)
+        matrix = powers[:, None] * matrix * powers
+        for i, j in middle:
+            assert np.all(np.abs(middle[i, j] - matrix[cut[i], cut[j]]) <= radius[i, j] * (1 + 1e-9))
 
 
 def test_numbers_beyond_the_range_of_double_precision_are_left_to_balls():

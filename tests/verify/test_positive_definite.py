@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from exact_inequality import is_semidefinite
 from flint import arb, arb_mat
+from netgain.verify import positive_definite
 from netgain.verify.balls import precision
 from netgain.verify.positive_definite import gamma, proved_in_balls, proved_in_double
 
@@ -204,6 +205,33 @@ def test_an_unsolvable_block_is_undecided_not_an_error(monkeypatch):
         wide.solve(arb_mat([[1], [1]]))
     monkeypatch.setattr("netgain.verify.positive_definite._pivots_positive", lambda matrix: True)
     assert not proved_in_balls({(0, 0): wide, (1, 0): arb_mat([[1, 1]]), (1, 1): arb_mat([[9]])}, 2)
+
+
+@pytest.mark.parametrize("sizes", [(24,), (10, 14), (8, 8, 8)])
+def test_the_residual_is_bounded_for_any_factor(sizes, rng, monkeypatch):
+    """Also where the rounded residual vanishes: the matrix is the rounded product of the factor with itself."""
+    total, count = sum(sizes), len(sizes)
+    starts = np.cumsum([0, *sizes])
+    for _ in range(3):
+        factor = np.linalg.qr(rng.standard_normal((total, total)))[0]
+        for k in range(count):  # block lower triangular
+            factor[: starts[k], starts[k] : starts[k + 1]] = 0
+        cut = [slice(a, b) for a, b in itertools.pairwise(starts)]
+        columns = [{i: factor[cut[i], cut[k]] for i in range(k, count)} for k in range(count)]
+        product = {(i, j): sum(columns[k][i] @ columns[k][j].T for k in range(j + 1))
+                   for i in range(count) for j in range(i + 1)}
+        monkeypatch.setattr(positive_definite, "_cholesky", lambda matrix, sizes, columns=columns: columns)
+        for shift in (0.0, 1e-16, 1e-15):
+            shifts = [np.full(size, shift) for size in sizes]
+            bound = np.concatenate(positive_definite._residual(product, shifts, sizes))
+            whole = np.zeros((total, total))
+            for (i, j), block in product.items():
+                whole[cut[i], cut[j]] = np.tril(block) if i == j else block
+            whole = np.tril(whole) + np.tril(whole, -1).T
+            exact = rational(whole) - rational(np.diag(np.full(total, shift))) - rational(factor) @ rational(factor).T
+            needed = np.abs(exact).sum(axis=1)
+            # What is short of a shift by its own rounding is within the slack of 1e-9 of that shift.
+            assert all(Fraction(b) + Fraction(1e-9) * Fraction(shift) >= n for b, n in zip(bound, needed, strict=True))
 
 
 def test_gamma_bounds_accumulated_rounding():
