@@ -99,7 +99,9 @@ def scale(inequality: Inequality) -> Scaled:
         exponents.append(reference + shift)
         multiplier = 1.0 / (delta * steepest * gain) if gain > 0 else 1.0
         if low < 0 < high:
-            multiplier *= _INTERIOR
+            # Slopes of both signs take their share of the cut they read; later readers need theirs.
+            taken = -2 * low * high / (delta * steepest)
+            multiplier *= _INTERIOR * min(1.0, 1 / (taken * (1 + _later_readers(inequality, constraint, k))))
         start.append(np.full(constraint.groups, multiplier))
         maps = {j: np.ldexp(w, exponents[j] - exponents[k]) for j, w in constraint.maps.items()}
         constraints.append(dataclasses.replace(constraint, maps=maps))
@@ -111,6 +113,12 @@ def scale(inequality: Inequality) -> Scaled:
     output = {j: np.ldexp(w, exponents[j] - output_exponent) for j, w in inequality.output.items()}
     scaled = Inequality(inequality.input_size, tuple(constraints), output)
     return Scaled(scaled, tuple(exponents), output_exponent, tuple(lam * rho for lam in start), math.sqrt(rho))
+
+
+def _later_readers(inequality: Inequality, constraint: SlopeConstraint, k: int) -> int:
+    """How often, at most, a block that layer k reads is read again after it."""
+    later = [set(other.maps) for other in inequality.constraints[k:]] + [set(inequality.output)]
+    return max(sum(j in read for read in later) for j in constraint.maps)
 
 
 def _stack(

@@ -40,7 +40,7 @@ from .structure import structure
 
 _STEP = 0.95
 _START_SLACK = 1.3
-_SIGNED_SLACK = 1.03
+_SHARED_SLACK = 1.05
 _SHORTEST_STEP = 1e-5
 # Halvings in the search for the longest step: the predictor's only sets the centring.
 _COARSE, _FINE = 2, 5
@@ -223,9 +223,11 @@ class _Run:
 
     def start(self) -> _Point | None:
         """The closed-form multipliers with some slack, and Y on the central path of the wrong problem."""
-        # Slopes of both signs use up the cut before them, so each layer keeps a little more than the next one takes.
+        # Where several layers draw on one cut, or slopes of both signs on any, the closed form lies close to the border
+        # of the feasible set; each layer then keeps a little more than the next one takes.
         constraints = self.scaled.inequality.constraints
-        growth = _SIGNED_SLACK if any(np.any(c.lower < 0) for c in constraints) else 1.0
+        shared = any(len(c.maps) > 1 or np.any(c.lower < 0) for c in constraints)
+        growth = _SHARED_SLACK if shared else 1.0
         slack = [_START_SLACK * growth**k for k in range(len(constraints), -1, -1)]
         x = np.repeat([slack[0]], len(self.best))
         x[:-1] = np.repeat(slack[1:], [c.groups for c in constraints])

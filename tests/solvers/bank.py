@@ -22,13 +22,13 @@ def mlp(seed, sizes, lower=0.0, upper=1.0, coupled=1, gain=1.0):
     return Inequality(sizes[0], constraints, {len(sizes) - 2: weights[-1]})
 
 
-def residual(seed, width, blocks, outer):
-    """x -> relu(x + W2 relu(W1 x)) repeated, or without the outer activation."""
+def residual(seed, width, blocks, outer, lower=0.0):
+    """x -> s(x + W2 s(W1 x)) repeated, or without the outer activation."""
     rng = np.random.default_rng(seed)
     state, constraints = {0: np.eye(width)}, []
 
     def activation(maps):
-        constraints.append(SlopeConstraint(maps, np.zeros(width), np.ones(width)))
+        constraints.append(SlopeConstraint(maps, np.full(width, lower), np.ones(width)))
         return len(constraints)
 
     for _ in range(blocks):
@@ -66,6 +66,7 @@ BANK = {
     "softmax-like": mlp(11, (4, 6, 6, 3), 0.0, 0.5, coupled=6),
     "residual": residual(12, 4, 3, outer=True),
     "residual, no outer activation": residual(13, 4, 3, outer=False),
+    "signed residual": residual(18, 4, 10, outer=False, lower=-1.0),
     "mixed": mixed(14),
     "deep": mlp(15, (4,) * 22),
     "tiny weights": mlp(16, (4,) * 42, gain=1e-7),
