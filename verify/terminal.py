@@ -128,7 +128,7 @@ def show_report(
         _show_bound(console, "gap", f"{100 * report.gap:.3g} %", "(certified - witness) / certified")
     if claim is not None:
         _show(console, "claim", f"L <= {claim.value!r} is {claim.standing.value}", "bold")
-    version = f" {solution.version}" if solution.version else ""
+    version = f" ({solution.version})" if solution.version else ""
     status = solution.status.name.lower().replace("_", " ")
     _show(console, "solver", f"{solution.solver}{version}: {status}, {solution.iterations} iterations")
     _show(console, "time", ", ".join(f"{stage} {duration_text(value)}" for stage, value in report.seconds.items()))
