@@ -190,6 +190,34 @@ def test_long_chains_are_decided(margin, rng):
     assert in_balls(matrix, np.zeros_like(matrix), sizes) == (margin > 0)
 
 
+@pytest.mark.parametrize("margin", [-1e-11, 1e-11])
+@pytest.mark.parametrize("size", [1, 2])
+@pytest.mark.parametrize("count", [4, 5, 7])
+def test_rings_fill_in(count, size, margin):
+    """2 I less the neighbours on a ring: singular, and elimination joins the last block to every other."""
+    ring = np.eye(count, k=1) + np.eye(count, k=-1)
+    ring[0, -1] = ring[-1, 0] = 1
+    matrix = np.kron((2 + margin) * np.eye(count) - ring, np.eye(size))
+    sizes = (size,) * count
+    assert double(matrix, np.zeros_like(matrix), sizes) == (margin > 0)
+    assert in_balls(matrix, np.zeros_like(matrix), sizes) == (margin > 0)
+
+
+@pytest.mark.parametrize("sizes", [(3,), (1, 2), (1, 1, 1)])
+def test_a_broken_factorisation_proves_nothing(sizes, monkeypatch):
+    """Nothing is assumed of the factor: it is multiplied out and compared."""
+    nothing = np.zeros((3, 3))
+    for corner, size in ((-1.0, 1.0), (0.999, 1.0), (1.0, 0.999), (1.0, 1.001), (1.0, 0.0), (1.0, math.nan)):
+        columns = [{k: size * np.eye(n)} for k, n in enumerate(sizes)]
+        monkeypatch.setattr(positive_definite, "_cholesky", lambda matrix, sizes, columns=columns: columns)
+        matrix = np.eye(3)
+        matrix[2, 2] = corner
+        matrix[2, 0] = matrix[0, 2] = 1.0
+        assert not double(matrix, nothing, sizes)
+    monkeypatch.undo()
+    assert double(np.eye(3), nothing, sizes)
+
+
 def test_balls_too_wide_to_solve_with_decide_nothing(rng):
     for size in (2, 3, 5):
         for width in np.geomspace(1e-12, 1.0, 40):
@@ -221,7 +249,7 @@ def test_the_residual_is_bounded_for_any_factor(sizes, rng, monkeypatch):
         product = {(i, j): sum(columns[k][i] @ columns[k][j].T for k in range(j + 1))
                    for i in range(count) for j in range(i + 1)}
         monkeypatch.setattr(positive_definite, "_cholesky", lambda matrix, sizes, columns=columns: columns)
-        for shift in (0.0, 1e-16, 1e-15):
+        for shift in (0.0, 1e-16, 1e-15, 1e-10):
             shifts = [np.full(size, shift) for size in sizes]
             bound = np.concatenate(positive_definite._residual(product, shifts, sizes))
             whole = np.zeros((total, total))
