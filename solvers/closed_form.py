@@ -15,12 +15,14 @@ from collections.abc import Mapping
 
 import numpy as np
 import scipy.linalg
+import scipy.sparse.linalg
 
 from .inequality import Inequality, SlopeConstraint, side_by_side
 from .result import Limits, OnProgress, Progress, Solution, Status
 
 # Strictly inside the region where the cut's own block stays positive definite when alpha = -beta.
 _INTERIOR = 1 - 1e-3
+_WORTH_LANCZOS = 400
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -52,8 +54,8 @@ def norm_product(scaled: Scaled) -> float:
     gains = [1.0]
     for constraint in scaled.inequality.constraints:
         steepest = max(np.abs(constraint.lower).max(), np.abs(constraint.upper).max())
-        gains.append(steepest * sum(np.linalg.norm(a, 2) * gains[j] for j, a in constraint.maps.items()))
-    return scaled.unscale(float(sum(np.linalg.norm(c, 2) * gains[j] for j, c in scaled.inequality.output.items())))
+        gains.append(steepest * sum(_norm(a) * gains[j] for j, a in constraint.maps.items()))
+    return scaled.unscale(float(sum(_norm(c) * gains[j] for j, c in scaled.inequality.output.items())))
 
 
 def compress(inequality: Inequality) -> Inequality:
@@ -131,9 +133,25 @@ def _stack(
 
 
 def _largest_eigenvalue(a: np.ndarray, cut: np.ndarray) -> float:
-    """||A Q^{-1} A^T||."""
+    """||A Q^{-1} A^T||.
+
+    **Raises:** `OverflowError` if it is no float64.
+    """
     factor = scipy.linalg.cholesky(cut, lower=True)
-    return float(np.linalg.norm(scipy.linalg.solve_triangular(factor, a.T, lower=True), 2) ** 2)
+    value = _norm(scipy.linalg.solve_triangular(factor, a.T, lower=True, check_finite=False)) ** 2
+    if not math.isfinite(value):
+        raise OverflowError(f"One layer's gain is beyond float64; its weights reach {np.abs(a).max():.3g}.")
+    return value
+
+
+def _norm(a: np.ndarray) -> float:
+    """The largest singular value; inf if an entry is."""
+    if not np.all(np.isfinite(a)):
+        return math.inf
+    if min(a.shape) <= _WORTH_LANCZOS:
+        return float(np.linalg.norm(a, 2))
+    start = np.ones(min(a.shape))
+    return float(scipy.sparse.linalg.svds(a, k=1, v0=start, tol=1e-8, return_singular_vectors=False)[0])
 
 
 def _half_log2(gain: float) -> int:

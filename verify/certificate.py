@@ -67,8 +67,11 @@ class Certificate:
         """Writes the certificate; an existing file is replaced only once the new one is complete."""
         target = Path(path)
         part = target.with_name(target.name + ".part")
-        part.write_text(json.dumps(self.to_json(), indent=1) + "\n", encoding="utf-8")
-        part.replace(target)
+        try:
+            part.write_text(json.dumps(self.to_json(), indent=1) + "\n", encoding="utf-8")
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def load_certificate(path: str | os.PathLike[str]) -> Certificate:

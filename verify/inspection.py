@@ -10,10 +10,7 @@ from netgain.solvers.closed_form import Scaled, compress, scale
 from netgain.solvers.interior_point import Cost, InteriorPoint
 
 from .constraints import constraint_rows, to_inequality
-from .lipschitz import available_memory
-
-# Of the free memory: what `lipschitz` lets a solve take.
-MEMORY_SHARE = 0.8
+from .lipschitz import MEMORY_SHARE, available_memory
 
 
 @dataclasses.dataclass(frozen=True)

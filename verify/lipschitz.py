@@ -22,7 +22,7 @@ from .proof import prove
 from .rounding import rounded_down, rounded_up
 
 _LONGEST_SEARCH = 20.0
-_SHARE_OF_MEMORY = 0.8
+MEMORY_SHARE = 0.8
 
 
 class Solver(Protocol):
@@ -122,7 +122,11 @@ def lipschitz(
     chosen = _choose(solver, scaled, notes)
     announce(Stage.SOLVE)
     share = dataclasses.replace(limits, time_limit=0.8 * limits.time_limit)
-    solution = chosen.solve(scaled, share, on_progress)
+    try:
+        solution = chosen.solve(scaled, share, on_progress)
+    except KeyboardInterrupt:
+        # Only solvers of others let this through: they keep no point to go on with.
+        solution = dataclasses.replace(ClosedForm().solve(scaled, limits), status=Status.INTERRUPTED)
     seconds["solve"] = time.perf_counter() - begin
 
     # What follows works on many small matrices, where BLAS threads cost more than they give.
@@ -136,9 +140,9 @@ def lipschitz(
 
         slope_bound, witness = 0.0, None
         if lower_bounds and solution.status is not Status.INTERRUPTED:
-            announce(Stage.WITNESS)
             remaining = max(limits.time_limit - (time.perf_counter() - begin), 1e-3)
             try:
+                announce(Stage.WITNESS)
                 slope_bound, witness = _lower_bounds(graph, rows, scaled, seed, min(remaining, _LONGEST_SEARCH))
             except KeyboardInterrupt:
                 notes.append("Interrupted during the search for lower bounds.")
@@ -173,7 +177,7 @@ def _lower_bounds(graph: Graph, rows: Rows, scaled: Scaled, seed: int, time_limi
 def _choose(solver: Solver | None, scaled: Scaled, notes: list[str]) -> Solver:
     chosen = solver or InteriorPoint()
     needed, available = chosen.memory(scaled), available_memory()
-    if needed <= _SHARE_OF_MEMORY * available:
+    if needed <= MEMORY_SHARE * available:
         return chosen
     text = (
         f"{chosen} would need {needed / 2**30:.1f} GiB for {scaled.inequality.multipliers} multipliers; "
@@ -183,7 +187,7 @@ def _choose(solver: Solver | None, scaled: Scaled, notes: list[str]) -> Solver:
         notes.append(f"{text} The bound is that of the closed form.")
         return ClosedForm()
     others: tuple[Solver, ...] = (InteriorPoint(), ClosedForm())
-    fitting = [other for other in others if other.memory(scaled) <= _SHARE_OF_MEMORY * available]
+    fitting = [other for other in others if other.memory(scaled) <= MEMORY_SHARE * available]
     raise TooLargeError(f"{text} These solvers fit: {', '.join(map(str, fitting)) or 'none'}.")
 
 

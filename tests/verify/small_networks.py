@@ -155,6 +155,11 @@ def _deep(scale, depth):
     return sequential((3,), [*layers, _random(rng, 3, 3, scale)])
 
 
+def _across(activation):
+    """The first entry of a group as a function of the second: entry by entry nothing would reach it."""
+    return sequential((1,), [Affine([[0.0], [1.0]]), activation, Affine([[1.0, 0.0]])])
+
+
 def _two_linear():
     rng = np.random.default_rng(10)
     return sequential((2,), [_random(rng, 3, 2), _random(rng, 2, 3), Relu(), _random(rng, 3, 2), _random(rng, 1, 3)])
@@ -186,6 +191,8 @@ TINY = {f"mlp_{name}": _perceptron(activation, seed) for seed, (name, activation
     "no_bias": _of_widths(2, 3, 2),
     "activation_last": sequential((2,), [Affine([[1.0, 2.0], [-0.5, 1.0]]), Relu()]),
     "activation_only": sequential((2,), [Silu()]),
+    "softmax_across": _across(Softmax()),
+    "group_sort_across": _across(GroupSort(2)),
     "huge": _deep(1e30, 1),
     "minute": _deep(1e-30, 1),
 }

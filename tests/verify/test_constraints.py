@@ -132,6 +132,9 @@ ROUNDING = {
     "linear activation": (inexact(Affine([[TENTH]]), LeakyRelu(1.0)), EXACT),
     "constant activation": (inexact(Affine([[TENTH]]), HardSigmoid(0.0)), Fraction(0)),
     "normalised by a square": (inexact(BatchNormalization([1.0], [0], [0], [9.0], epsilon=0.0)), THIRD),
+    # (1 + 2^-40)^2 takes 81 bits, so that variance and epsilon must not be added in float64.
+    "normalised by a long square": (
+        inexact(BatchNormalization([1.0], [0], [0], [1 + 2.0**-39], epsilon=2.0**-80)), 1 / (1 + Fraction(1, 2**40))),
     "a weight, normalised": (
         inexact(Affine([[TENTH]]), BatchNormalization([TENTH], [0], [0], [0.1], epsilon=-0.1 + 2.0**-4)), EXACT**2 * 4),
     "sum of weights": (summed([Affine([[TENTH]])], [Affine([[0.2]])]), EXACT + Fraction(0.2)),
