@@ -44,7 +44,6 @@ _SHARED_SLACK = 1.05
 _SHORTEST_STEP = 1e-5
 # Halvings in the search for the longest step: the predictor's only sets the centring.
 _COARSE, _FINE = 2, 5
-_WORTH_THREADS = 1500
 _STRIP = 256
 
 
@@ -83,10 +82,10 @@ class InteriorPoint:
         Ctrl-C ends the solve with status INTERRUPTED and the best multipliers so far.
         """
         run = _Run(scaled, limits, on_progress)
-        # Blocks of a few hundred rows lose more to the synchronisation of BLAS threads than they gain.
-        threads = 1 if scaled.inequality.offsets[-1] < _WORTH_THREADS else None
+        # numpy and scipy each bring a pool of BLAS threads; taking turns they wait for each other, and on two cores the
+        # solve takes ten times as long.
         try:
-            with threadpool_limits(limits=threads, user_api="blas"):
+            with threadpool_limits(limits=1, user_api="blas"):
                 trivial = scaled.bound == 0 or not scaled.inequality.constraints
                 status = run.finished() if trivial else run.iterate(self.max_iterations)
         except KeyboardInterrupt:
