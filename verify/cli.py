@@ -18,6 +18,7 @@ from netgain.solvers.availability import Backend, probe
 from netgain.solvers.closed_form import ClosedForm
 from netgain.solvers.interior_point import InteriorPoint
 from netgain.solvers.result import Limits, Status
+from threadpoolctl import threadpool_limits
 
 from .certificate import CertificateError, load_certificate
 from .check import Outcome
@@ -326,7 +327,9 @@ def doctor(as_json: _Json = False) -> None:
 
 def main() -> None:
     """The `netgain` command."""
-    sys.exit(app())
+    # See `verify.lipschitz`: BLAS threads of two pools wait for each other.
+    with threadpool_limits(limits=1, user_api="blas"):
+        sys.exit(app())
 
 
 if __name__ == "__main__":

@@ -117,20 +117,21 @@ def lipschitz(
     seconds: dict[str, float] = {}
     notes: list[str] = []
 
-    rows = constraint_rows(graph)
-    scaled = scale(compress(to_inequality(rows)))
-    chosen = _choose(solver, scaled, notes)
-    announce(Stage.SOLVE)
-    share = dataclasses.replace(limits, time_limit=0.8 * limits.time_limit)
-    try:
-        solution = chosen.solve(scaled, share, on_progress)
-    except KeyboardInterrupt:
-        # Only solvers of others let this through: they keep no point to go on with.
-        solution = dataclasses.replace(ClosedForm().solve(scaled, limits), status=Status.INTERRUPTED)
-    seconds["solve"] = time.perf_counter() - begin
-
-    # What follows works on many small matrices, where BLAS threads cost more than they give.
+    # numpy and scipy each bring a pool of BLAS threads; taking turns, they wait for each other ten times as long as one
+    # thread works.
     with threadpool_limits(limits=1, user_api="blas"):
+        rows = constraint_rows(graph)
+        scaled = scale(compress(to_inequality(rows)))
+        chosen = _choose(solver, scaled, notes)
+        announce(Stage.SOLVE)
+        share = dataclasses.replace(limits, time_limit=0.8 * limits.time_limit)
+        try:
+            solution = chosen.solve(scaled, share, on_progress)
+        except KeyboardInterrupt:
+            # Only solvers of others let this through: they keep no point to go on with.
+            solution = dataclasses.replace(ClosedForm().solve(scaled, limits), status=Status.INTERRUPTED)
+        seconds["solve"] = time.perf_counter() - begin
+
         announce(Stage.PROVE)
         certificate = prove(graph, scaled, solution) if solution.status.has_multipliers else None
         if certificate is None and not isinstance(chosen, ClosedForm):
