@@ -25,6 +25,8 @@ from .activation import Tanh as Tanh
 from .activation import selu as selu
 from .arithmetic import FLOAT as FLOAT
 from .arithmetic import Arithmetic as Arithmetic
+from .convolution import Convolution as Convolution
+from .convolution import Pad as Pad
 from .errors import MismatchError as MismatchError
 from .errors import ModelError as ModelError
 from .errors import ShapeError as ShapeError
@@ -47,3 +49,5 @@ from .linear import Output as Output
 from .linear import Reshape as Reshape
 from .linear import Scale as Scale
 from .linear import Select as Select
+from .pooling import AveragePool as AveragePool
+from .pooling import Mean as Mean

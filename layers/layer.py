@@ -76,6 +76,13 @@ class LinearLayer(Layer):
     def apply_transposed(self, y: np.ndarray, position: int, shapes: tuple[Shape, ...]) -> np.ndarray:
         """The adjoint T_position^T y for a batch y of the output's shape."""
 
+    def unrolled(self, position: int, shapes: tuple[Shape, ...], arithmetic: Arithmetic = FLOAT) -> Array | None:
+        """T_position of every unit vector, shape (entries of the input, *output shape), written down from the weights.
+
+        A float64 array holds exactly these numbers, whatever the arithmetic. None where `apply` is no worse.
+        """
+        return None
+
     def offset(self) -> np.ndarray | None:
         """The constant part, broadcastable to the output's shape; None for zero."""
         return None

@@ -109,6 +109,9 @@ class Affine(LinearLayer):
     def apply_transposed(self, y: np.ndarray, position: int, shapes: tuple[Shape, ...]) -> np.ndarray:
         return np.moveaxis(np.moveaxis(y, self.axis, -1) @ self.weight, -1, self.axis)
 
+    def unrolled(self, position: int, shapes: tuple[Shape, ...], arithmetic: Arithmetic = FLOAT) -> Array | None:
+        return self.weight.T if len(shapes[0]) == 1 else None
+
     def offset(self) -> np.ndarray | None:
         return self.bias
 

@@ -14,7 +14,7 @@ import math
 from collections.abc import Mapping
 
 import numpy as np
-from netgain.layers import FLOAT, Activation, Affine, Arithmetic, Graph, LinearLayer, ModelError, Scale
+from netgain.layers import FLOAT, Activation, Arithmetic, Graph, LinearLayer, ModelError, Scale
 from netgain.layers.arithmetic import Array
 from netgain.layers.layer import Shape
 from netgain.solvers.inequality import Inequality, SlopeConstraint
@@ -144,8 +144,9 @@ def _image(
     if isinstance(coefficient, _Identity):
         if layer.keeps_order():
             return coefficient
-        if isinstance(layer, Affine) and len(shape) == 1:
-            return layer.weight.T
+        unrolled = layer.unrolled(position, shapes, arithmetic)
+        if unrolled is not None:
+            return unrolled
     return layer.apply(_materialise(coefficient, size, shape), position, shapes, arithmetic)
 
 

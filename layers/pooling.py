@@ -1,0 +1,139 @@
+"""Averages over windows or whole axes, as linear layers."""
+
+import dataclasses
+import math
+
+import numpy as np
+
+from .arithmetic import FLOAT, Arithmetic, Array
+from .errors import ShapeError
+from .layer import LinearLayer, Shape, one_input
+from .windows import Padding, Windows, complete
+
+
+def _shares(ones: np.ndarray, counts: np.ndarray, arithmetic: Arithmetic) -> Array:
+    """ones / counts for an array of zeros and ones: exact numbers where all quotients are float64, else enclosed."""
+    if np.all(counts & (counts - 1) == 0):
+        return ones / counts  # powers of two
+    return arithmetic.constant(ones) / arithmetic.constant(counts)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class AveragePool(LinearLayer):
+    """The mean over each window of each channel.
+
+    The mean is over the entries of the input that the window reads, or with `count_include_pad` over these and the
+    zeros of `padding`; what lies beyond, where `ceil_mode` lets the last window end, never counts.
+
+    **Arguments:** `kernel`: the window; `strides`, `dilations`: one entry for each axis of it, () for ones; `padding`:
+    zeros in front of and behind each of these axes, all begins, then all ends; `ceil_mode`: whether a last window that
+    is not full counts, unless it starts behind the input.
+    """
+
+    kernel: tuple[int, ...]
+    strides: tuple[int, ...] = ()
+    dilations: tuple[int, ...] = ()
+    padding: Padding = ((), ())
+    ceil_mode: bool = False
+    count_include_pad: bool = False
+
+    def __post_init__(self) -> None:
+        kernel = tuple(map(int, self.kernel))
+        if not kernel:
+            raise ShapeError("`kernel` of a pooling layer has at least one axis.")
+        strides, dilations, padding = complete(kernel, self.strides, self.dilations, self.padding)
+        for name, value in (("kernel", kernel), ("strides", strides), ("dilations", dilations), ("padding", padding)):
+            object.__setattr__(self, name, value)
+
+    def windows(self, shape: Shape) -> Windows:
+        """The windows over an input of this shape.
+
+        **Raises:** `ShapeError` if it does not fit the layer, or a window reads nothing.
+        """
+        if len(shape) != len(self.kernel) + 1:
+            raise ShapeError(f"A window with {len(self.kernel)} axes takes channels and as many spatial axes, "
+                             f"got {shape}.")
+        windows = Windows(shape[1:], self.kernel, self.strides, self.dilations, *self.padding, self.ceil_mode)
+        if not np.all(windows.read(padding=self.count_include_pad)):
+            raise ShapeError(f"A window of the input {shape} lies in the padding, so its mean is over nothing.")
+        return windows
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        shape = one_input(self, shapes)
+        return (shape[0], *self.windows(shape).counts)
+
+    def apply(self, x: Array, position: int, shapes: tuple[Shape, ...], arithmetic: Arithmetic = FLOAT) -> Array:
+        windows = self.windows(shapes[0])
+        ones = np.ones((math.prod(self.kernel), 1))
+        sums = [
+            arithmetic.matmul(read.reshape((-1, len(ones))), ones).reshape((*read.shape[:2], *windows.counts))
+            for read in windows.gather(x, arithmetic)
+        ]
+        return np.concatenate(sums) / arithmetic.constant(windows.read(padding=self.count_include_pad))
+
+    def apply_transposed(self, y: np.ndarray, position: int, shapes: tuple[Shape, ...]) -> np.ndarray:
+        windows = self.windows(shapes[0])
+        shares = y / windows.read(padding=self.count_include_pad)
+        axes = len(self.kernel)
+        return windows.scatter(np.broadcast_to(shares.reshape(shares.shape + (1,) * axes), shares.shape + self.kernel))
+
+    def unrolled(self, position: int, shapes: tuple[Shape, ...], arithmetic: Arithmetic = FLOAT) -> Array:
+        windows, channels = self.windows(shapes[0]), shapes[0][0]
+        window, _, entry = windows.taps()
+        matrix = np.zeros((channels, math.prod(windows.size), channels, math.prod(windows.counts)))
+        for channel in range(channels):
+            matrix[channel, entry, channel, window] = 1
+        matrix = matrix.reshape((-1, channels, *windows.counts))
+        return _shares(matrix, windows.read(padding=self.count_include_pad), arithmetic)
+
+    def describe(self) -> str:
+        return f"AveragePool {'x'.join(map(str, self.kernel))}"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Mean(LinearLayer):
+    """The mean over whole axes: global average pooling, where they are the spatial ones.
+
+    **Arguments:** `axes`: counted from the end (-1 is the last); `keep`: whether they stay, with one entry each.
+    """
+
+    axes: tuple[int, ...]
+    keep: bool = True
+
+    def __post_init__(self) -> None:
+        axes = tuple(sorted(map(int, self.axes)))
+        if not axes or max(axes) >= 0 or len(set(axes)) != len(axes):
+            raise ShapeError(f"`axes` holds different axes counted from the end: -1 is the last, got {self.axes}.")
+        object.__setattr__(self, "axes", axes)
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        shape = one_input(self, shapes)
+        if len(shape) < -self.axes[0]:
+            raise ShapeError(f"A mean over the axes {self.axes} does not fit an input of shape {shape}.")
+        return tuple(
+            1 if axis in self.axes else size for axis, size in enumerate(shape, -len(shape))
+            if self.keep or axis not in self.axes
+        )
+
+    def _count(self, shape: Shape) -> np.ndarray:
+        return np.array(math.prod(shape[axis] for axis in self.axes))
+
+    def apply(self, x: Array, position: int, shapes: tuple[Shape, ...], arithmetic: Arithmetic = FLOAT) -> Array:
+        count = self._count(shapes[0])
+        rows = np.moveaxis(x, self.axes, range(-len(self.axes), 0)).reshape((-1, int(count)))
+        sums = arithmetic.matmul(rows, np.ones((int(count), 1)))
+        return sums.reshape((len(x), *self.output_shape(*shapes))) / arithmetic.constant(count)
+
+    def apply_transposed(self, y: np.ndarray, position: int, shapes: tuple[Shape, ...]) -> np.ndarray:
+        kept = (1 if axis in self.axes else size for axis, size in enumerate(shapes[0], -len(shapes[0])))
+        shares = y.reshape((len(y), *kept)) / self._count(shapes[0])
+        return np.broadcast_to(shares, (len(y), *shapes[0]))
+
+    def unrolled(self, position: int, shapes: tuple[Shape, ...], arithmetic: Arithmetic = FLOAT) -> Array:
+        size = math.prod(shapes[0])
+        # Each entry is read once, so that the sums over unit vectors are zeros and ones.
+        sums = np.eye(size).reshape((size, *shapes[0])).sum(axis=self.axes)
+        return _shares(sums.reshape((size, *self.output_shape(*shapes))), self._count(shapes[0]), arithmetic)
+
+    def describe(self) -> str:
+        return f"Mean over axes {', '.join(map(str, self.axes))}"
