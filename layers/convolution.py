@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import types
 
 import numpy as np
 
@@ -33,8 +34,8 @@ class Convolution(LinearLayer):
     def __post_init__(self) -> None:
         weight = parameter(self.weight, "weight")
         if weight.ndim < 3 or 0 in weight.shape:
-            raise ShapeError("The weight of a convolution is not empty and has shape (out, channels / groups, *kernel), "
-                             f"got {weight.shape}.")
+            raise ShapeError("The weight of a convolution has shape (out, channels / groups, *kernel), without empty "
+                             f"axes, got {weight.shape}.")
         if self.groups < 1 or weight.shape[0] % self.groups:
             raise ShapeError(f"{weight.shape[0]} channels of the output do not split into {self.groups} groups.")
         object.__setattr__(self, "weight", weight)
@@ -54,8 +55,8 @@ class Convolution(LinearLayer):
         """
         axes, channels = self.weight.ndim - 2, self.weight.shape[1] * self.groups
         if len(shape) != axes + 1 or shape[0] != channels:
-            raise ShapeError(f"A convolution with weights {self.weight.shape} in {self.groups} group(s) takes {channels} "
-                             f"channels and {axes} spatial axes, got {shape}.")
+            raise ShapeError(f"A convolution with weights {self.weight.shape} in {self.groups} group(s) takes "
+                             f"{channels} channels and {axes} spatial axes, got {shape}.")
         return Windows(shape[1:], self.weight.shape[2:], self.strides, self.dilations, *self.padding)
 
     def output_shape(self, *shapes: Shape) -> Shape:
@@ -136,18 +137,18 @@ class Pad(LinearLayer):
             raise ShapeError(f"Padding of {len(begins)} axes does not fit an input of shape {shape}.")
         return (*shape[:kept], *(b + n + e for b, n, e in zip(begins, shape[kept:], ends, strict=True)))
 
-    def _inside(self, shape: Shape) -> tuple[slice, ...]:
+    def _inside(self, shape: Shape) -> tuple[slice | types.EllipsisType, ...]:
         begins = self.padding[0]
         sizes = shape[len(shape) - len(begins) :]
-        return tuple(slice(b, b + n) for b, n in zip(begins, sizes, strict=True))
+        return (..., *(slice(b, b + n) for b, n in zip(begins, sizes, strict=True)))
 
     def apply(self, x: Array, position: int, shapes: tuple[Shape, ...], arithmetic: Arithmetic = FLOAT) -> Array:
         result = zeros((len(x), *self.output_shape(*shapes)), x, arithmetic)
-        result[(..., *self._inside(shapes[0]))] = x
+        result[self._inside(shapes[0])] = x
         return result
 
     def apply_transposed(self, y: np.ndarray, position: int, shapes: tuple[Shape, ...]) -> np.ndarray:
-        return y[(..., *self._inside(shapes[0]))]
+        return y[self._inside(shapes[0])]
 
     def keeps_order(self) -> bool:
         return not any(self.padding[0]) and not any(self.padding[1])

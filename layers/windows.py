@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import math
+import types
 from collections.abc import Iterator
 
 import numpy as np
@@ -13,6 +14,8 @@ from .layer import Shape
 
 Padding = tuple[tuple[int, ...], tuple[int, ...]]
 """Zeros before and after each spatial axis: all begins, then all ends."""
+
+Place = tuple[slice | types.EllipsisType, ...]
 
 # Entries of the windows that are gathered at a time: 8 MB of float64, some 100 MB of balls.
 _GATHERED = 2**20
@@ -69,8 +72,8 @@ class Windows:
                 self.begins, self.size, self.counts, self.strides, self._extents(), strict=True)
         )
 
-    def _inside(self) -> tuple[slice, ...]:
-        return tuple(slice(begin, begin + size) for begin, size in zip(self.begins, self.size, strict=True))
+    def _inside(self) -> Place:
+        return (..., *(slice(begin, begin + size) for begin, size in zip(self.begins, self.size, strict=True)))
 
     def gather(self, x: Array, arithmetic: Arithmetic) -> Iterator[Array]:
         """What the windows read in x of shape (batch, channels, *size), as (batch, channels, *counts, *kernel).
@@ -86,7 +89,7 @@ class Windows:
         for start in range(0, len(x), step):
             part = x[start : start + step]
             padded = zeros((*part.shape[:2], *self._buffer()), part, arithmetic)
-            padded[(..., *self._inside())] = part
+            padded[self._inside()] = part
             views = np.lib.stride_tricks.sliding_window_view(padded, self._extents(), tuple(range(2, 2 + axes)))
             yield views[(slice(None), slice(None), *starts, *taps)]
 
@@ -94,10 +97,11 @@ class Windows:
         """The adjoint of `gather`: the sum of what each entry of x was read as."""
         result = np.zeros((*taps.shape[:2], *self._buffer()))
         for tap in itertools.product(*map(range, self.kernel)):
-            places = tuple(slice(k * d, k * d + (n - 1) * s + 1, s) for k, d, n, s in zip(
-                tap, self.dilations, self.counts, self.strides, strict=True))
-            result[(..., *places)] += taps[(..., *tap)]
-        return result[(..., *self._inside())]
+            read: Place = (..., *(slice(k * d, k * d + (n - 1) * s + 1, s) for k, d, n, s in zip(
+                tap, self.dilations, self.counts, self.strides, strict=True)))
+            written: tuple[int | types.EllipsisType, ...] = (..., *tap)
+            result[read] += taps[written]
+        return result[self._inside()]
 
     def taps(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The window o, the tap k and the entry i, all in row-major order, of every tap that reads an entry.

@@ -106,17 +106,20 @@ def _reference(model: onnx.ModelProto, name: str) -> Evaluator:
     from onnx.reference import ReferenceEvaluator
 
     opset = max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
-    session = ReferenceEvaluator(model, new_ops=_older_operators(opset))  # type: ignore[arg-type]
+    session = ReferenceEvaluator(model, new_ops=_mended_operators(opset))  # type: ignore[arg-type]
     return lambda x: np.asarray(session.run(None, {name: x})[0])  # type: ignore[index]
 
 
-def _older_operators(opset: int) -> list[Any]:
-    """Operators that older versions of the standard define otherwise than the evaluator computes them.
+def _mended_operators(opset: int) -> list[Any]:
+    """Operators that the standard, or an older version of it, defines otherwise than the evaluator computes them.
 
     Before version 14 it trains in BatchNormalization whenever it can; before version 13 Softmax joins all axes from
-    `axis` on, which it does not.
+    `axis` on, which it does not. Where `ceil_mode` makes windows reach beyond the padding it moves all of them, by half
+    of what is lacking.
     """
+    from onnx.reference.ops import op_average_pool as average
     from onnx.reference.ops import op_batch_normalization as normalization
+    from onnx.reference.ops import op_pool_common as pooling
     from onnx.reference.ops import op_softmax as softmax
 
     class BatchNormalization(normalization.BatchNormalization_14):
@@ -128,7 +131,22 @@ def _older_operators(opset: int) -> list[Any]:
             rows = int(np.prod(x.shape[: axis % x.ndim]))
             return (super()._run(x.reshape(rows, -1), axis=1)[0].reshape(x.shape),)  # type: ignore[no-untyped-call]
 
-    return [*([BatchNormalization] if opset < 14 else []), *([Softmax] if opset < 13 else [])]
+    class AveragePool(average.AveragePool_19):
+        def _run(self, x: Any, **attributes: Any) -> Any:  # type: ignore[override]
+            if not attributes.get("ceil_mode") or attributes.get("auto_pad", "NOTSET") != "NOTSET":
+                return super()._run(x, **attributes)  # type: ignore[no-untyped-call]
+            kernel, strides, dilations = (attributes.get(name) for name in ("kernel_shape", "strides", "dilations"))
+            axes, include = len(x.shape) - 2, attributes.get("count_include_pad") or 0
+            pads = list(attributes.get("pads") or [0] * 2 * axes)
+            counts, moved = pooling.get_output_shape_explicit_padding(
+                pads, x.shape[2:], kernel, strides, dilations, True)  # type: ignore[arg-type]
+            needed = pads[:axes] + [moved[i] + moved[axes + i] - pads[i] for i in range(axes)]
+            around = [(0, 0), (0, 0), *zip(needed[:axes], needed[axes:], strict=True)]
+            padded = np.pad(x, around, constant_values=0 if include else np.nan)
+            return (pooling.pool(padded, x.shape, kernel, strides, counts, "AVG",  # type: ignore[arg-type]
+                                 needed, pads, dilations, include),)
+
+    return [AveragePool, *([BatchNormalization] if opset < 14 else []), *([Softmax] if opset < 13 else [])]
 
 
 def _reference_float64(model: onnx.ModelProto, name: str) -> Evaluator:

@@ -9,22 +9,27 @@ import onnx
 from ..errors import ModelError, UnsupportedModelError
 from ..graph import Graph
 from ..layer import Shape
-from . import onnx_activations, onnx_linear, onnx_shapes
+from . import onnx_activations, onnx_linear, onnx_shapes, onnx_windows
 from .agreement import check_agreement
 from .onnx_expressions import Expressions
 from .onnx_file import READABLE, array_of, element_type, read_onnx
 from .onnx_patterns import Match, find_match
 from .onnx_values import Emitter, Operation, Refusal, Tensor, Value
 
-OPERATORS = {**onnx_shapes.OPERATORS, **onnx_linear.OPERATORS, **onnx_activations.OPERATORS}
+OPERATORS = {
+    **onnx_shapes.OPERATORS, **onnx_linear.OPERATORS, **onnx_windows.OPERATORS, **onnx_activations.OPERATORS,
+}
 """What each operator means. A handler gets an `Operation`, emits layers and returns the node's value or values."""
 
 FOLDABLE = onnx_shapes.OPERATORS.keys() | {"Add", "Sub", "Mul", "Div", "Neg"}
 
 _HINTS = {
-    **dict.fromkeys(("Conv", "ConvTranspose", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool"),
-                    "convolution and pooling are not supported yet"),
-    **dict.fromkeys(("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearMatMul", "MatMulInteger"),
+    **dict.fromkeys(("MaxPool", "GlobalMaxPool"),
+                    "max pooling is not supported yet: no constraint here bounds how a maximum over a window "
+                    "changes; average pooling, or a convolution with strides, can take its place"),
+    "ConvTranspose": "transposed convolution is not supported yet",
+    **dict.fromkeys(("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearMatMul", "MatMulInteger",
+                     "QLinearConv", "ConvInteger"),
                     "a quantised network is piecewise constant; import the float network it was made from"),
     **dict.fromkeys(("Erf", "Exp", "Pow", "Reciprocal"),
                     "known only as a part of a decomposed activation, and this one was not recognised"),
