@@ -41,7 +41,7 @@ class Windows:
     ceil_mode: bool = False
 
     def __post_init__(self) -> None:
-        if any(padded < extent for padded, extent in zip(self._padded(), self._extents(), strict=True)):
+        if min(self.counts) < 1:
             raise ShapeError(f"A window of {_by(self._extents())} entries does not fit into an input of "
                              f"{_by(self.size)} padded to {_by(self._padded())}.")
 
