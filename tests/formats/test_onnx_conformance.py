@@ -15,14 +15,14 @@ DATA = Path(onnx.__file__).parent / "backend" / "test" / "data"
 
 @pytest.fixture(scope="module")
 def cases():
-    """The node cases of operators in the table whose first input is a float array."""
+    """The node cases of operators in the table whose inputs are arrays, small enough for the reference evaluator."""
     from onnx.backend.test.case.node import collect_testcases
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = collect_testcases(None)
     return [c for c in found if c.model is not None and {n.op_type for n in c.model.graph.node} <= OPERATORS.keys()
-            and c.data_sets[0][0] and all(isinstance(i, np.ndarray) for i in c.data_sets[0][0])]
+            and c.data_sets[0][0] and all(isinstance(i, np.ndarray) and i.size < 20_000 for i in c.data_sets[0][0])]
 
 
 def with_activation(case, place: int) -> onnx.ModelProto:
@@ -63,7 +63,7 @@ def test_every_node_case_is_reproduced_or_refused(cases, tmp_path):
             except (UnsupportedModelError, ModelError):
                 continue
             result = graph.forward(value.astype(np.float64).reshape(1, -1))[0]
-            if result.shape != expected[0].shape or not np.allclose(result, expected[0], rtol=1e-4, atol=1e-6):
+            if result.shape != expected[0].shape or not np.allclose(result, expected[0], rtol=5e-4, atol=1e-6):
                 wrong.append(f"{case.name}, input {place}")
             reproduced.add(case.name)
     assert not wrong
@@ -73,14 +73,24 @@ def test_every_node_case_is_reproduced_or_refused(cases, tmp_path):
                         "unsqueeze": 5, "split": 6, "prelu": 2, "clip": 1, "batchnorm": 2, "expand": 2, "celu": 1,
                         "elu": 3, "selu": 3, "leakyrelu": 3, "hardsigmoid": 3, "hardswish": 1, "mish": 2, "softplus": 2,
                         "softsign": 2, "tanh": 2, "sigmoid": 2, "relu": 1, "abs": 1, "atan": 2, "neg": 2, "swish": 1,
-                        "dropout": 1, "sum": 1, "identity": 1}.items():
+                        "dropout": 1, "sum": 1, "identity": 1, "averagepool": 14, "globalaveragepool": 2,
+                        "basic_conv": 2, "conv_with": 4, "reduce_mean": 8}.items():
         count = sum(1 for name in reproduced if name.startswith(f"test_{stem}"))
         assert count >= least, f"{stem}: only {count} cases were imported"
 
 
 CONVERTED = ["Linear", "Linear_no_bias", "PReLU_1d", "PReLU_1d_multiparam", "PReLU_2d", "PReLU_2d_multiparam", "ReLU",
              "LeakyReLU", "LeakyReLU_with_negval", "ELU", "SELU", "Sigmoid", "Softmax", "Softplus", "Softsign", "Tanh",
-             "BatchNorm1d_3d_input_eval", "BatchNorm2d_eval", "BatchNorm2d_momentum_eval"]
+             "BatchNorm1d_3d_input_eval", "BatchNorm2d_eval", "BatchNorm2d_momentum_eval",
+             *[f"AvgPool{kind}" for kind in ("1d", "1d_stride", "2d", "2d_stride", "3d", "3d_stride")],
+             *[f"Conv1d{kind}" for kind in ("", "_dilated", "_groups", "_pad1", "_pad1size1", "_pad2", "_pad2size1",
+                                            "_stride")],
+             *[f"Conv2d{kind}" for kind in ("", "_depthwise", "_depthwise_padded", "_depthwise_strided", "_dilated",
+                                            "_depthwise_with_multiplier", "_groups", "_groups_thnn", "_no_bias",
+                                            "_padding", "_strided")],
+             *[f"Conv3d{kind}" for kind in ("", "_dilated", "_dilated_strided", "_groups", "_no_bias", "_stride",
+                                            "_stride_padding")],
+             "ConstantPad2d", "ZeroPad2d"]
 
 
 @pytest.mark.parametrize("name", CONVERTED)
