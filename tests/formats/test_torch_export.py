@@ -50,3 +50,38 @@ def test_flatten_normalisation_and_residual(tmp_path, opset):
             return x[:, 2:6] + self.inner(x)[:, :4]
 
     agree(tmp_path, Residual(), (2, 4), opset)
+
+
+@pytest.mark.parametrize("opset", [9, 13, 18])
+def test_convolutional_blocks(tmp_path, opset):
+    nn = torch.nn
+    torch.manual_seed(0)
+
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.Sequential(
+                nn.Conv2d(3, 4, (3, 2), stride=(2, 1), padding=(1, 2), dilation=(1, 2)), nn.BatchNorm2d(4), nn.ReLU(),
+                nn.Conv2d(4, 8, 3, padding="same", groups=2, bias=False), nn.BatchNorm2d(8))
+            self.inner[1].running_mean.fill_(0.2)
+            self.inner[4].running_var.fill_(0.3)
+            self.projection = nn.Conv2d(3, 8, 1, stride=(2, 1))
+            # Without ceil_mode in operator set 9, torch writes it as padding, here as -1.
+            self.pool = nn.AvgPool2d(2, stride=3, padding=1, ceil_mode=opset > 9)
+            self.pad = nn.ZeroPad2d((1, 0, 2, 1))
+            self.head = nn.Sequential(nn.Conv2d(8, 8, 2, groups=8), nn.Tanh(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+                                      nn.Linear(8, 3))
+
+        def forward(self, x):
+            h = self.inner(x)
+            return self.head(self.pad(self.pool(torch.relu(h + self.projection(nn.functional.pad(x, (1, 1)))))))
+
+    agree(tmp_path, Block(), (3, 6, 5), opset)
+
+
+def test_convolution_and_pooling_of_sequences(tmp_path):
+    nn = torch.nn
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv1d(2, 4, 3, padding=2, dilation=2), nn.GELU(),
+                           nn.AvgPool1d(2, count_include_pad=False), nn.Conv1d(4, 3, 2, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(9, 2))
+    agree(tmp_path, module, (2, 12), 20)
