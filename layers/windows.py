@@ -97,7 +97,7 @@ class Windows:
         """The adjoint of `gather`: the sum of what each entry of x was read as."""
         result = np.zeros((*taps.shape[:2], *self._buffer()))
         for tap in itertools.product(*map(range, self.kernel)):
-            read: Place = (..., *(slice(k * d, k * d + (n - 1) * s + 1, s) for k, d, n, s in zip(
+            read: Place = (..., *(slice(k * d, k * d + n * s, s) for k, d, n, s in zip(
                 tap, self.dilations, self.counts, self.strides, strict=True)))
             written: tuple[int | types.EllipsisType, ...] = (..., *tap)
             result[read] += taps[written]

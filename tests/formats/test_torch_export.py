@@ -82,6 +82,7 @@ def test_convolutional_blocks(tmp_path, opset):
 def test_convolution_and_pooling_of_sequences(tmp_path):
     nn = torch.nn
     torch.manual_seed(0)
-    module = nn.Sequential(nn.Conv1d(2, 4, 3, padding=2, dilation=2), nn.GELU(),
-                           nn.AvgPool1d(2, count_include_pad=False), nn.Conv1d(4, 3, 2, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(9, 2))
+    module = nn.Sequential(
+        nn.Conv1d(2, 4, 3, padding=2, dilation=2), nn.GELU(), nn.AvgPool1d(2, padding=1, count_include_pad=False),
+        nn.Conv1d(4, 3, 2, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(9, 2))
     agree(tmp_path, module, (2, 12), 20)
