@@ -1,9 +1,11 @@
 """Proved bounds of convolutional networks, against the same networks unrolled to matrices."""
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
+from flint import arb
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from netgain.layers import (
@@ -121,6 +123,23 @@ def test_rows_in_balls_enclose_those_in_double_precision(name):
     if name in ("strided", "sequence"):
         # A convolution between two activations is a table of weights, which no arithmetic has touched.
         assert all(a.dtype == np.float64 for layer in balls.activations for a in layer.maps.values())
+
+
+def test_a_convolution_of_a_convolution_is_enclosed():
+    """Their matrices are exact, their product is not: every sum over taps rounds in double precision."""
+    first, second = conv(3, 1, 3, 2, padding=AROUND), conv(2, 3, 2, 2, strides=(2, 1))
+    graph = sequential((1, 4, 4), [first, second])
+    inner, outer = graph.shape(graph.order[1]), graph.shape(graph.output)
+    matrices = [layer.unrolled(0, (shape,)).reshape(math.prod(shape), -1) for layer, shape in
+                ((first, (1, 4, 4)), (second, inner))]
+    exact = np.dot(*(np.vectorize(Fraction, otypes=[object])(matrix) for matrix in matrices)).T
+    with precision(100):
+        (found,) = constraint_rows(graph, BALLS).output.values()
+    assert found.shape == exact.shape == (math.prod(outer), 16)
+    with precision(400):
+        assert all(ball.contains(arb(q.numerator) / q.denominator) and float(ball.rad()) < 1e-25
+                   for ball, q in zip(found.ravel(), exact.ravel(), strict=True))
+    assert any(Fraction(a) != b for a, b in zip(constraint_rows(graph).output[0].ravel(), exact.ravel(), strict=True))
 
 
 @each
