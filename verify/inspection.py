@@ -10,7 +10,7 @@ from netgain.solvers.closed_form import Scaled, compress, scale
 from netgain.solvers.interior_point import Cost, InteriorPoint
 
 from .constraints import constraint_rows, to_inequality
-from .lipschitz import MEMORY_SHARE, available_memory
+from .lipschitz import MEMORY_SHARE, available_memory, require_memory_for_rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +58,11 @@ def summarise(graph: Graph) -> tuple[NodeSummary, ...]:
 
 
 def inspect(graph: Graph) -> Inspection:
-    """Everything there is to say about a network before the solve."""
+    """Everything there is to say about a network before the solve.
+
+    **Raises:** `TooLargeError` if not even the rows of its inequality fit into memory.
+    """
+    require_memory_for_rows(graph)
     scaled: Scaled = scale(compress(to_inequality(constraint_rows(graph))))
     return Inspection(graph.name, summarise(graph), lower(graph), InteriorPoint().predict(scaled), available_memory())
 

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import psutil
 from netgain.layers import Graph
+from netgain.layers.dynamics import lower
 from netgain.solvers.closed_form import ClosedForm, Scaled, compress, norm_product, scale
 from netgain.solvers.gradient_system import GradientSystem
 from netgain.solvers.interior_point import InteriorPoint
@@ -22,6 +23,8 @@ from .proof import prove
 from .rounding import rounded_down, rounded_up
 
 _LONGEST_SEARCH = 20.0
+# As they are, scaled, and the larger of what the solver and the checker make of them.
+_COPIES_OF_ROWS = 4
 MEMORY_SHARE = 0.8
 
 
@@ -120,6 +123,7 @@ def lipschitz(
     # numpy and scipy each bring a pool of BLAS threads; taking turns, they wait for each other ten times as long as one
     # thread works.
     with threadpool_limits(limits=1, user_api="blas"):
+        require_memory_for_rows(graph)
         rows = constraint_rows(graph)
         scaled = scale(compress(to_inequality(rows)))
         chosen = _choose(solver, scaled, notes)
@@ -190,6 +194,23 @@ def _choose(solver: Solver | None, scaled: Scaled, notes: list[str]) -> Solver:
     others: tuple[Solver, ...] = (InteriorPoint(), ClosedForm())
     fitting = [other for other in others if other.memory(scaled) <= MEMORY_SHARE * available]
     raise TooLargeError(f"{text} These solvers fit: {', '.join(map(str, fitting)) or 'none'}.")
+
+
+def require_memory_for_rows(graph: Graph) -> None:
+    """Refuses a network whose rows, one dense matrix for each pair of coupled layers, would not fit.
+
+    **Raises:** `TooLargeError`, before anything is allocated.
+    """
+    sizes = {node: math.prod(graph.shape(node)) for node in graph.order}
+    system = lower(graph)
+    entries = sum(sizes[step.node] * sum(sizes[node] for node in step.reads) for step in system.steps)
+    entries += sizes[graph.output] * sum(sizes[node] for node in system.output_reads)
+    needed, available = _COPIES_OF_ROWS * 8 * entries, available_memory()
+    if needed > MEMORY_SHARE * available:
+        raise TooLargeError(
+            f"Unrolled to matrices, the layers of this network would need {needed / 2**30:.1f} GiB; "
+            f"{available / 2**30:.1f} GiB are free. Large images are out of reach of this version."
+        )
 
 
 def available_memory() -> int:

@@ -9,7 +9,19 @@ import numpy as np
 import psutil
 import pytest
 from netgain import verify
-from netgain.layers import Absolute, Add, Affine, Gelu, GraphBuilder, GroupSort, LeakyRelu, Relu, Softmax, sequential
+from netgain.layers import (
+    Absolute,
+    Add,
+    Affine,
+    Convolution,
+    Gelu,
+    GraphBuilder,
+    GroupSort,
+    LeakyRelu,
+    Relu,
+    Softmax,
+    sequential,
+)
 from netgain.solvers import ClosedForm, InteriorPoint, Limits, Status
 from netgain.solvers.conic import Backend, Conic
 from netgain.verify.lipschitz import Stage, TooLargeError
@@ -121,7 +133,7 @@ def test_deterministic_in_the_seed():
 
 
 def test_no_memory_is_said_before_the_solve(monkeypatch):
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=1000))
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=20_000))
     for solver in (InteriorPoint(), Conic(Backend.CLARABEL)):
         with pytest.raises(TooLargeError, match=r"These solvers fit: ClosedForm\(\)"):
             verify.lipschitz(BANK["relu"], solver)
@@ -129,6 +141,14 @@ def test_no_memory_is_said_before_the_solve(monkeypatch):
     assert report.solution.status is Status.CLOSED_FORM
     assert any("closed form" in note for note in report.notes)
     assert report.proved
+
+
+@pytest.mark.parametrize("question", [verify.lipschitz, verify.inspect])
+def test_a_network_too_large_to_unroll_is_refused_before_it_is(question):
+    convolution = Convolution(np.ones((64, 64, 3, 3)), padding=((1, 1), (1, 1)))
+    graph = sequential((64, 224, 224), [convolution, Relu(), convolution])
+    with pytest.raises(TooLargeError, match="Unrolled to matrices"):
+        question(graph)
 
 
 def test_useless_multipliers_are_not_believed():
