@@ -193,7 +193,8 @@ def _choose(solver: Solver | None, scaled: Scaled, notes: list[str]) -> Solver:
         return ClosedForm()
     others: tuple[Solver, ...] = (InteriorPoint(), ClosedForm())
     fitting = [other for other in others if other.memory(scaled) <= MEMORY_SHARE * available]
-    raise TooLargeError(f"{text} These solvers fit: {', '.join(map(str, fitting)) or 'none'}.")
+    names = ", ".join(map(str, fitting)) or "none"
+    raise TooLargeError(f"{text} These solvers fit: {names}; without a choice (--solver auto) the first is used.")
 
 
 def require_memory_for_rows(graph: Graph) -> None:

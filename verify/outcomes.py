@@ -54,7 +54,7 @@ def failures_explained() -> Iterator[None]:
     except SolverUnavailable as error:
         fail(ExitCode.USAGE, error)
     except TooLargeError as error:
-        fail(ExitCode.NUMERICAL, f"{error} --solver auto chooses one that fits.")
+        fail(ExitCode.NUMERICAL, error)
     except MemoryError as error:
         reason = f" ({error})" if str(error) else ""
         fail(ExitCode.NUMERICAL, f"Out of memory{reason}. `netgain inspect` predicts what a model needs; "
