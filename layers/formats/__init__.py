@@ -70,14 +70,14 @@ def _reader(path: str | Path) -> tuple[Path, tuple[str, Callable[[Path], Graph]]
     suffix = path.suffix.lower()
     if path.is_dir():
         raise ModelError(f"{path} is a folder, not a file.")
+    if not path.is_file():
+        raise ModelError(f"{path} does not exist.")
     if suffix in _PICKLES:
         raise ModelError(f"{path}: files ending in {suffix} are pickles, which can run any code when opened, and hold "
                          "weights without the network. Export the model to ONNX (in torch: torch.onnx.export).")
     if suffix not in READERS:
         kind = suffix or "files without an extension"
         raise ModelError(f"{path}: no reader for {kind}; known are {', '.join(READERS)}.")
-    if not path.is_file():
-        raise ModelError(f"{path} does not exist.")
     if path.stat().st_size == 0:
         raise ModelError(f"{path} is empty.")
     return path, READERS[suffix]
