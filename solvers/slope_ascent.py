@@ -1,0 +1,135 @@
+r"""Alternating ascent over slopes with restarts and a search by single flips: lower bounds of the worst logarithmic norm.
+
+x^T J(D) x is maximised over D at a vertex, D_ii = upper if (e_i^T x)(a_i^T x) > 0 and lower else; over x by the top
+eigenvector. Taking turns, mu strictly increases until neither changes: finitely many steps, as there are finitely many
+vertices. All starts run as one batch.
+
+A flip moves one slope to its other end. It changes sym J by a matrix of rank two, so the secular equation tells for
+*all* flips at once which of them raise mu, from one eigenvalue decomposition.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from .contractivity_sdp import LogNormUpperBound
+from .logarithmic_norm import Array, SlopeField
+from .slope_gradient_flow import LogNormLowerBound
+
+_GAIN = 1e-12
+_BISECTIONS = 50
+# Entries of one batch of matrices; larger batches are cut.
+_BATCH_ENTRIES = 4_000_000
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SlopeAscent:
+    """Alternating ascent from several starts, then single flips on the best.
+
+    **Arguments:** `restarts`: the middle of the box, its upper end, its lower end, then random vertices; `roundings`: starts
+    drawn from a semidefinite bound's X, if one is given; `flips`: whether to search by flips; `seed`: of all choices.
+    """
+
+    restarts: int = 20
+    roundings: int = 20
+    flips: bool = True
+    seed: int = 0
+    sweeps: int = 1000
+
+    def __post_init__(self) -> None:
+        for name in ("restarts", "sweeps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+
+    def solve(self, field: SlopeField, bound: LogNormUpperBound | None = None) -> LogNormLowerBound:
+        """The best vertex found. `bound`: a semidefinite bound whose X is rounded for more starts."""
+        rng = np.random.default_rng(self.seed)
+        starts = np.where(rng.random((self.restarts, field.neurons)) < 0.5, field.lower, field.upper)
+        constant = np.array([field.centre, field.upper, field.lower])[: self.restarts]
+        starts[: len(constant)] = constant[:, None]
+        if bound is not None:
+            starts = np.concatenate([starts, rounded_slopes(field, bound.density, self.roundings, rng)])
+        cut = max(1, _BATCH_ENTRIES // max(1, field.size**2))
+        best = max(
+            (alternate(field, starts[k : k + cut], self.sweeps) for k in range(0, len(starts), cut)),
+            key=lambda found: found.value,
+        )
+        while self.flips:
+            flipped = best_flip(field, best.slopes)
+            if flipped is None:
+                break
+            improved = alternate(field, flipped[None], self.sweeps)
+            if improved.value <= best.value + _GAIN * max(1.0, abs(best.value)):
+                break
+            history = (*best.history, improved.value)
+            best = dataclasses.replace(improved, history=history, iterations=best.iterations + improved.iterations)
+        return best
+
+
+def rounded_slopes(field: SlopeField, density: Array, count: int, rng: np.random.Generator) -> Array:
+    """Best responses to vectors drawn from N(0, X), the top eigenvector of X first; shape (count, k)."""
+    values, vectors = np.linalg.eigh(density)
+    draws = rng.standard_normal((count, field.size)) * np.sqrt(np.maximum(values, 0)) @ vectors.T
+    draws[:1] = vectors[:, -1]
+    return field.best_response(draws)
+
+
+def alternate(field: SlopeField, starts: Array, sweeps: int = 1000) -> LogNormLowerBound:
+    """Alternating ascent from slopes of shape (batch, k); the best vertex reached by any member."""
+    slopes = starts
+    values, vectors = _top(field, slopes)
+    history = [float(values.max())]
+    for _ in range(sweeps):
+        trial = field.best_response(vectors)
+        moving = np.any(trial != slopes, axis=1)
+        if not np.any(moving):
+            break
+        reached, directions = _top(field, trial[moving])
+        # A start inside the box may lie above its best vertex only by rounding; a cycle of ties would never end.
+        better = reached > values[moving] + _GAIN * np.maximum(1, np.abs(values[moving]))
+        if not np.any(better):
+            break
+        chosen = np.flatnonzero(moving)[better]
+        slopes = slopes.copy()
+        slopes[chosen], values[chosen], vectors[chosen] = trial[chosen], reached[better], directions[better]
+        history.append(float(values.max()))
+    best = int(values.argmax())
+    return LogNormLowerBound(float(values[best]), slopes[best], vectors[best], len(history) - 1, tuple(history))
+
+
+def _top(field: SlopeField, slopes: Array) -> tuple[Array, Array]:
+    values, vectors = np.linalg.eigh(field.symmetric(slopes))
+    return values[:, -1].copy(), vectors[:, :, -1].copy()
+
+
+def best_flip(field: SlopeField, slopes: Array) -> Array | None:
+    r"""The slopes after the single flip that raises mu most; None if none raises it.
+
+    With sym J = V diag(w) V^T, p = V^T e_i, q = V^T a_i and a change delta of d_i, the new matrix exceeds lambda > w_max
+    if and only if (1 - delta beta / 2)^2 < delta^2 alpha gamma / 4, where alpha, beta and gamma are the sums over j of
+    p_j^2, p_j q_j and q_j^2 over lambda - w_j: an update of rank two has one positive eigenvalue.
+    """
+    values, vectors = np.linalg.eigh(field.symmetric(slopes))
+    p, q = field.through_outputs(vectors.T).T, field.inputs @ vectors
+    change = np.where(slopes > field.centre, field.lower, field.upper) - slopes
+    products = (p * p, p * q, q * q)
+
+    def exceeds(level: Array) -> np.ndarray:
+        inverse = 1 / (level[:, None] - values)
+        alpha, beta, gamma = (np.sum(product * inverse, axis=1) for product in products)
+        return np.asarray((1 - change * beta / 2) ** 2 < change**2 * alpha * gamma / 4)
+
+    size = max(1.0, float(np.max(np.abs(values), initial=0.0)))
+    low = np.full(field.neurons, values[-1] + _GAIN * size)
+    raising = exceeds(low)
+    if not np.any(raising):
+        return None
+    high = low + np.abs(change) * np.linalg.norm(p, axis=1) * np.linalg.norm(q, axis=1)
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2
+        above = exceeds(middle)
+        low, high = np.where(above, middle, low), np.where(above, high, middle)
+    chosen = int(np.argmax(np.where(raising, low, -np.inf)))
+    flipped = slopes.copy()
+    flipped[chosen] += change[chosen]
+    return flipped
