@@ -1,0 +1,115 @@
+r"""Symmetries of a field: permutations of slopes that leave mu(B + D A) as it is, and what a search need not look at.
+
+If Q is a signed permutation, Q e_i = s_i e_pi(i), with Q A Q^T = A and Q B Q^T = B, then Q is orthogonal and
+mu(B + D A) = mu(B + D' A) for D' = Q^T D Q, that is d'_i = d_pi(i). Only one pattern of each orbit has to be
+searched: the lexicographically largest. A box all of whose patterns become larger under one symmetry holds none of these.
+Circulant weights, that is convolutions with cyclic boundary, have at least as many symmetries as neurons.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from .logarithmic_norm import SlopeField
+
+_SYMMETRIES = 128
+_STEPS = 20_000
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SlopeSymmetries:
+    """Signed permutations without the identity: `permutations` pi and `signs` s, both of shape (count, k)."""
+
+    permutations: np.ndarray
+    signs: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.permutations)
+
+    def raising(self, boxes: np.ndarray) -> np.ndarray:
+        """For boxes of signs, shape (b, k): a symmetry that makes every pattern of the box larger, or -1; shape (b,).
+
+        Position by position, image and pattern are compared. Where the image is larger, nothing is left to show; where a
+        free sign would decide, only the choice for which they agree has to be followed further.
+        """
+        count = len(self)
+        if not count:
+            return np.full(len(boxes), -1)
+        known = np.repeat(boxes[:, None, :], count, axis=1)
+        tied, raised = np.ones((len(boxes), count), dtype=bool), np.zeros((len(boxes), count), dtype=bool)
+        for position in range(boxes.shape[1]):
+            source = self.permutations[:, position]
+            here, image = known[:, :, position], known[:, np.arange(count), source]
+            same = (source == position) | ((here == image) & (here != 0))
+            raised |= tied & ~same & (here == -1) & (image == 1)
+            fix_here = tied & ~same & (here == 0) & (image == 1)
+            fix_image = tied & ~same & (here == -1) & (image == 0)
+            tied &= same | fix_here | fix_image
+            if not np.any(tied):
+                break
+            known[:, :, position][fix_here] = 1
+            box, which = np.nonzero(fix_image)
+            known[box, which, source[which]] = -1
+        return np.where(np.any(raised, axis=1), np.argmax(raised, axis=1), -1)
+
+
+def find_symmetries(field: SlopeField) -> SlopeSymmetries:
+    """Some of the field's symmetries, at most 128, found by backtracking; none where outputs differ from inputs."""
+    k = field.neurons
+    if field.outputs is not None or k < 2:
+        return SlopeSymmetries(np.zeros((0, k), dtype=np.intp), np.zeros((0, k), dtype=np.int8))
+    search = _Backtracking([field.inputs] if field.linear is None else [field.inputs, field.linear])
+    # One image of the first neuron after the other, so that a large group is not met in its last positions only.
+    for image in range(k):
+        search.steps, search.wanted = _STEPS // k, len(search.found) + max(1, _SYMMETRIES // k)
+        search.extend({search.order[0]: (image, 1)})
+    return SlopeSymmetries(np.array([pi for pi, _ in search.found], dtype=np.intp).reshape(-1, k),
+                           np.array([s for _, s in search.found], dtype=np.int8).reshape(-1, k))
+
+
+class _Backtracking:
+    """Assigns images neuron by neuron, along couplings, so that the signs follow."""
+
+    def __init__(self, matrices: list[np.ndarray]):
+        self.matrices = matrices
+        self.size = len(matrices[0])
+        self.kinds = [self._kind(i) for i in range(self.size)]
+        coupled = sum(np.abs(matrix) + np.abs(matrix.T) for matrix in matrices) > 0
+        self.order = [0]
+        while len(self.order) < self.size:
+            rest = [i for i in range(self.size) if i not in self.order]
+            self.order.append(max(rest, key=lambda i: (int(coupled[i, self.order].sum()), -i)))
+        self.found: list[tuple[np.ndarray, np.ndarray]] = []
+        self.steps = self.wanted = 0
+
+    def _kind(self, i: int) -> tuple[bytes, ...]:
+        """What a symmetry preserves of a neuron: diagonal entries, and the moduli in its row and column."""
+        return tuple(part.tobytes() for matrix in self.matrices
+                     for part in (matrix[i, i : i + 1] + 0.0, np.sort(np.abs(matrix[i])), np.sort(np.abs(matrix[:, i]))))
+
+    def extend(self, images: dict[int, tuple[int, int]]) -> None:
+        self.steps -= 1
+        if len(images) == self.size:
+            pi, s = (np.array([images[i][part] for i in range(self.size)]) for part in (0, 1))
+            if np.any(pi != np.arange(self.size)):
+                self.found.append((pi, s))
+            return
+        i = self.order[len(images)]
+        used = {image for image, _ in images.values()}
+        candidates = [i, *(j for j in range(self.size) if j != i)] if images[self.order[0]][0] == 0 else range(self.size)
+        for image in candidates:
+            for sign in (1, -1):
+                if self.steps <= 0 or len(self.found) >= self.wanted:
+                    return
+                if image not in used and self.kinds[image] == self.kinds[i] and self._fits(i, image, sign, images):
+                    self.extend(images | {i: (image, sign)})
+
+    def _fits(self, i: int, image: int, sign: int, images: dict[int, tuple[int, int]]) -> bool:
+        others = list(images)
+        targets = [images[j][0] for j in others]
+        signs = sign * np.array([images[j][1] for j in others])
+        return all(
+            np.array_equal(matrix[image, targets] * signs, matrix[i, others])
+            and np.array_equal(matrix[targets, image] * signs, matrix[others, i])
+            for matrix in self.matrices
+        )
