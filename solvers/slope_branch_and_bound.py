@@ -144,7 +144,7 @@ def _join(nodes: list[_Nodes]) -> _Nodes:
 
 @dataclasses.dataclass(frozen=True)
 class _Pruning:
-    """When a box is closed: its bound is at most `lower` + `tolerance`, or at most `level`. In normalised units.
+    """When a box is closed: its bound is at most `level`, or without one `lower` + `tolerance`. In normalised units.
 
     Not bounded at all are boxes that one of the `symmetries` raises.
     """
@@ -156,7 +156,7 @@ class _Pruning:
 
     @property
     def target(self) -> float:
-        return max(self.lower + self.tolerance, self.level)
+        return self.lower + self.tolerance if self.level == -math.inf else self.level
 
     @property
     def decided(self) -> bool:
@@ -253,13 +253,14 @@ class _Search:
         incumbent = settings.ascent.solve(self.field, self.root)
         scaled_level = -math.inf if level is None else float(np.ldexp(level, -self.exponent))
         none = SlopeSymmetries(*(np.zeros((0, field.neurons), dtype=np.intp) for _ in range(2)))
-        symmetries = find_symmetries(field) if settings.symmetry else none
-        self.pruning = _Pruning(incumbent.value, settings.limits.tolerance, scaled_level, symmetries)
+        self.pruning = _Pruning(incumbent.value, settings.limits.tolerance, scaled_level, none)
         self.slopes, self.nodes = incumbent.slopes, 1
         self.open = self._root_node()
         self.closed = [self.open.take(np.zeros(0, dtype=np.intp))]
         self.left_out, self.by = [self.open.signs[:0]], [np.zeros(0, dtype=np.intp)]
         self.history: list[SearchProgress] = []
+        if settings.symmetry and not self.finished:
+            self.pruning = dataclasses.replace(self.pruning, symmetries=find_symmetries(field))
         self.log()
 
     def _root_node(self) -> _Nodes:
@@ -273,6 +274,10 @@ class _Search:
     @property
     def upper(self) -> float:
         return max([self.pruning.lower] + [float(part.upper.max()) for part in (*self.closed, self.open) if len(part)])
+
+    @property
+    def finished(self) -> bool:
+        return not np.any(self.open.upper > self.pruning.target) or self.pruning.decided
 
     def log(self) -> None:
         lower, upper = (float(np.ldexp(value, self.exponent)) for value in (self.pruning.lower, self.upper))
@@ -294,7 +299,7 @@ class _Search:
     def iterate(self, workers: Parallel | None, jobs: int, size: int) -> Status:
         settings = self.settings
         while True:
-            if not np.any(self.open.upper > self.pruning.target) or self.pruning.decided:
+            if self.finished:
                 return Status.OPTIMAL
             if time.perf_counter() > self.deadline:
                 return Status.TIME_LIMIT
