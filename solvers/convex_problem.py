@@ -1,0 +1,34 @@
+"""Clarabel through cvxpy, for matrix inequalities too varied for a solver of their own."""
+
+import warnings
+
+import cvxpy as cp
+
+
+def solved(problem: cp.Problem, what: str) -> bool:
+    """Solves the problem; whether there is an answer, accurate or not. What an answer is worth its user evaluates.
+
+    **Arguments:** `what`: names the problem in the error.
+
+    **Raises:** `RuntimeError` for a status that is neither an answer nor infeasibility.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Solution may be inaccurate")
+        try:
+            problem.solve(solver=cp.CLARABEL)
+        except cp.SolverError as error:
+            raise RuntimeError(f"Clarabel failed on {what}: {error}") from error
+    if problem.status in (cp.OPTIMAL, cp.OPTIMAL_INACCURATE):
+        return True
+    if problem.status in (cp.INFEASIBLE, cp.INFEASIBLE_INACCURATE):
+        return False
+    raise RuntimeError(f"Clarabel stopped with the status {problem.status!r} on {what}.")
+
+
+def solve(problem: cp.Problem, what: str) -> None:
+    """Solves the problem.
+
+    **Raises:** `RuntimeError` where there is no answer.
+    """
+    if not solved(problem, what):
+        raise RuntimeError(f"Clarabel finds no solution of {what}: it is infeasible, or numerically so.")
