@@ -2,7 +2,8 @@ r"""The nearest contractive weights: least ||Delta||_F with max_D mu(B + D (A + 
 
 A convex problem: a supremum of convex functions of Delta is bounded. Two ways:
 
-- `contractive_weights`: one semidefinite problem, jointly linear in Delta and Gamma = diag(lam)^{-1}. With A' = A + Delta,
+- `contractive_weights`: one semidefinite problem, jointly linear in Delta and Gamma = diag(lam)^{-1}. With A' = A +
+Delta,
 
       [ cI - sym(B) - r0 sym(A') - (r^2 / 4) Gamma    A'^T  ]
       [ A'                                            Gamma ]  >= 0
@@ -10,7 +11,8 @@ A convex problem: a supremum of convex functions of Delta is bounded. Two ways:
   is the Schur complement of the bound of `slope_relaxation`: whatever it returns is contractive, up to rounding,
   and its Gamma gives the multipliers. Measured, its distance is 0.1 to 2.3 % above the least.
 
-- `nearest_contractive_weights`: cutting planes. mu(B + D_j (A + Delta)) <= c for a list of patterns D_j gives a distance
+- `nearest_contractive_weights`: cutting planes. mu(B + D_j (A + Delta)) <= c for a list of patterns D_j gives a
+distance
   from below; the worst pattern of the answer, by branch and bound, is appended until none is worse than c.
 
 For a single pattern D = I and B = 0 the answer is A - (sym A - c I)_+, which leaves other patterns above c.
@@ -18,14 +20,12 @@ For a single pattern D = I and B = 0 the answer is A - (sym A - c I)_+, which le
 
 import dataclasses
 
-import cvxpy as cp
 import numpy as np
 
 from .contractivity_sdp import evaluate
-from .convex_problem import solve
+from .convex_problem import cp, solve
 from .logarithmic_norm import Array, SlopeField
 from .slope_branch_and_bound import SlopeBranchAndBound, WorstLogNorm
-
 
 _MARGINS = (1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4)
 
@@ -48,18 +48,19 @@ def _require_plain(field: SlopeField) -> None:
 def contractive_weights(field: SlopeField, level: float = 0.0) -> ContractiveWeights:
     """Contractive weights near A, by one semidefinite problem.
 
-    **Raises:** `ValueError` with an output matrix or a linear part that alone exceeds the level; `RuntimeError` if Clarabel
-    fails.
+    **Raises:** `ValueError` with an output matrix or a linear part that alone exceeds the level; `RuntimeError` if
+    Clarabel fails.
     """
     _require_plain(field)
     n = field.size
     linear = np.zeros((n, n)) if field.linear is None else (field.linear + field.linear.T) / 2
     if np.linalg.eigvalsh(linear)[-1] > level:
-        raise ValueError(f"No weights are contractive at the level {level!r}: the linear part alone has the logarithmic "
-                         f"norm {np.linalg.eigvalsh(linear)[-1]!r}, and D may make the rest vanish in one direction.")
+        raise ValueError(f"No weights are contractive at the level {level!r}: the linear part alone has the "
+                         f"logarithmic norm {np.linalg.eigvalsh(linear)[-1]!r}, and D may make the rest vanish in one direction.")
     change, gamma, margin = cp.Variable((n, n)), cp.Variable(n, nonneg=True), cp.Parameter(nonneg=True)
     weights = field.inputs + change
-    corner = (level - margin) * np.eye(n) - linear - field.centre * (weights + weights.T) / 2 - field.radius**2 / 4 * cp.diag(gamma)
+    corner = (level - margin) * np.eye(n) - linear - field.centre * (weights + weights.T) / 2
+    corner = corner - field.radius**2 / 4 * cp.diag(gamma)
     block = cp.bmat([[corner, weights.T], [weights, cp.diag(gamma)]])
     problem = cp.Problem(cp.Minimize(cp.norm(change, "fro")), [(block + block.T) / 2 >> 0])
     # Clarabel's answer misses the inequality by its tolerance: the level is lowered until the answer satisfies it.
@@ -77,8 +78,8 @@ def contractive_weights(field: SlopeField, level: float = 0.0) -> ContractiveWei
 class NearestWeights:
     """Weights at the least distance: `distance` is below the least one by the solver's error at most.
 
-    **Attributes:** `patterns`: the slopes that had to be ruled out, shape (cuts, k); `worst`: the last search, which found
-    the worst logarithmic norm at most level + tolerance.
+    **Attributes:** `patterns`: the slopes that had to be ruled out, shape (cuts, k); `worst`: the last search, which
+    found the worst logarithmic norm at most level + tolerance.
     """
 
     field: SlopeField
@@ -91,8 +92,8 @@ def nearest_contractive_weights(field: SlopeField, level: float = 0.0, tolerance
                                 search: SlopeBranchAndBound | None = None, most_cuts: int = 200) -> NearestWeights:
     """The nearest weights with the worst logarithmic norm at most level + tolerance, by cutting planes.
 
-    **Raises:** `ValueError` with an output matrix; `RuntimeError` if the solver fails, a search stops early, or the cuts do
-    not suffice.
+    **Raises:** `ValueError` with an output matrix; `RuntimeError` if the solver fails, a search stops early, or the
+    cuts do not suffice.
     """
     _require_plain(field)
     search = search or SlopeBranchAndBound()
@@ -113,4 +114,5 @@ def nearest_contractive_weights(field: SlopeField, level: float = 0.0, tolerance
         if worst.lower <= level + tolerance:
             raise RuntimeError(f"A search stopped undecided with the status {worst.status.name}; raise its time limit.")
         patterns.append(worst.slopes)
-    raise RuntimeError(f"After {most_cuts} cuts the worst logarithmic norm is still {worst.lower!r}; raise `most_cuts`.")
+    raise RuntimeError(f"After {most_cuts} cuts the worst logarithmic norm is still {worst.lower!r}; "
+                       "raise `most_cuts`.")

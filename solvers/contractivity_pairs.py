@@ -6,17 +6,17 @@ coordinates bounds the pair's share for all slopes at once, as the share is affi
 
     sym J(D) <= nominal + sum_{i<j} V Y_ij V^T.
 
-With Y diagonal for each i alone it is the bound by one multiplier per neuron, which it never exceeds; measured, it is exact
-or within 1 % except on convolutions. It has k (k - 1) / 2 matrix variables: for up to about ten neurons.
+With Y diagonal for each i alone it is the bound by one multiplier per neuron, which it never exceeds; measured, it is
+exact or within 1 % except on convolutions. It has k (k - 1) / 2 matrix variables: for up to about ten neurons.
 """
 
 import dataclasses
 import itertools
+from typing import Any
 
-import cvxpy as cp
 import numpy as np
 
-from .convex_problem import solve
+from .convex_problem import cp, solve
 from .logarithmic_norm import SlopeField
 
 
@@ -42,7 +42,7 @@ def pairs_upper_bound(field: SlopeField) -> PairsUpperBound:
     pairs = list(itertools.combinations(range(k), 2))
     c, total = cp.Variable(), 0
     shares, splits, constraints = {}, {}, []
-    sums: list[list[cp.Variable]] = [[] for _ in range(k)]
+    sums: list[list[Any]] = [[] for _ in range(k)]
     for pair in pairs:
         y, split = cp.Variable((4, 4), symmetric=True), cp.Variable(2)
         shares[pair], splits[pair] = y, split
@@ -55,16 +55,16 @@ def pairs_upper_bound(field: SlopeField) -> PairsUpperBound:
     constraints.append(c * np.eye(n) - field.nominal - total >> 0)
     problem = cp.Problem(cp.Minimize(c), constraints)
     solve(problem, f"the pairs of {k} neurons")
-    return _evaluated(field, {pair: y.value for pair, y in shares.items()}, {pair: s.value for pair, s in splits.items()})
+    return _evaluated(field, {pair: shares[pair].value for pair in pairs}, {pair: splits[pair].value for pair in pairs})
 
 
 def _columns(field: SlopeField, pair: tuple[int, int]) -> np.ndarray:
     return np.hstack([field.dense_outputs[:, list(pair)], field.inputs[list(pair)].T])
 
 
-def _combination(split, signs):  # type: ignore[no-untyped-def]  # of numbers or of cvxpy's variables alike
-    """sum of signs_i split_i T_i in the coordinates [e_1, e_2, a_1, a_2]."""
-    total = 0
+def _combination(split: Any, signs: tuple[int, ...]) -> Any:
+    """sum of signs_i split_i T_i in the coordinates [e_1, e_2, a_1, a_2], of numbers or of cvxpy's variables alike."""
+    total: Any = 0
     for i, sign in enumerate(signs):
         unit = np.zeros((4, 4))
         unit[i, 2 + i] = unit[2 + i, i] = 0.5

@@ -1,8 +1,8 @@
 r"""Upper bounds of the worst logarithmic norm max_D mu(B + E D A): closed form, norm bound, semidefinite bound.
 
-The semidefinite bound (`slope_relaxation`) is at most (pi/2 - 1) r max_{|x|=1} sum_i |e_i^T x| |a_i^T x| above the truth:
-for z ~ N(0, X), E |e_i^T z| |a_i^T z| >= (2/pi) sqrt(e_i^T X e_i a_i^T X a_i). The same argument rounds X to slopes.
-What the multipliers prove is for the checker to say: values here are in floating point.
+The semidefinite bound (`slope_relaxation`) is at most (pi/2 - 1) r max_{|x|=1} sum_i |e_i^T x| |a_i^T x| above the
+truth: for z ~ N(0, X), E |e_i^T z| |a_i^T z| >= (2/pi) sqrt(e_i^T X e_i a_i^T X a_i). The same argument rounds X to
+slopes. What the multipliers prove is for the checker to say: values here are in floating point.
 """
 
 import dataclasses
@@ -81,8 +81,9 @@ def evaluate(field: SlopeField, multipliers: Array) -> float:
 def closed_form_multipliers(field: SlopeField) -> Array:
     """lam_i = r |e_i| / (2 |a_i|), 0 where that is no number."""
     if field.radius == 0:
-        return np.where(field.acting, 1.0, 0.0)
-    return np.where(field.acting, np.exp(starting_multipliers(field)), 0.0)
+        return field.acting.astype(np.float64)
+    multipliers: Array = np.where(field.acting, np.exp(starting_multipliers(field)), 0.0)
+    return multipliers
 
 
 def closed_form_bound(field: SlopeField) -> float:
@@ -93,14 +94,15 @@ def closed_form_bound(field: SlopeField) -> float:
 def norm_bound(field: SlopeField) -> float:
     """mu(B + r0 E A) + r ||E||_2 ||A||_2."""
     outputs = 1.0 if field.outputs is None else float(np.linalg.norm(field.outputs, 2))
-    return float(np.linalg.eigvalsh(field.nominal)[-1]) + field.radius * outputs * float(np.linalg.norm(field.inputs, 2))
+    top = float(np.linalg.eigvalsh(field.nominal)[-1])
+    return top + field.radius * outputs * float(np.linalg.norm(field.inputs, 2))
 
 
 def upper_bound(field: SlopeField, limits: Limits | None = None, start: Array | None = None) -> LogNormUpperBound:
     """The least bound over all multipliers, by the barrier method of `slope_relaxation`.
 
-    **Arguments:** `limits`: the tolerance is relative to the size of the field (default 1e-6); every iterate is a bound,
-    so that a time limit costs tightness only; `start`: multipliers to start from.
+    **Arguments:** `limits`: the tolerance is relative to the size of the field (default 1e-6); every iterate is a
+    bound, so that a time limit costs tightness only; `start`: multipliers to start from.
     """
     limits = limits or Limits()
     begin = time.perf_counter()
@@ -112,7 +114,8 @@ def upper_bound(field: SlopeField, limits: Limits | None = None, start: Array | 
                                  time.perf_counter() - begin)
     logs = starting_multipliers(scaled)
     if start is not None:
-        logs = np.where(scaled.acting & (start > 0), np.log(np.where(start > 0, start, 1)) + exponent * math.log(2), logs)
+        given = np.log(np.where(start > 0, start, 1)) + exponent * math.log(2)
+        logs = np.where(scaled.acting & (start > 0), given, logs)
     goals = RelaxationGoals(tolerance=limits.tolerance, deadline=begin + limits.time_limit)
     relaxed = relax(scaled, np.zeros((1, field.neurons), dtype=np.int8), logs[None], goals)
     multipliers = np.where(field.acting, np.ldexp(np.exp(relaxed.log_multipliers[0]), -exponent), 0.0)
@@ -138,8 +141,8 @@ def upper_bound(field: SlopeField, limits: Limits | None = None, start: Array | 
 class CertifiedLowerSlope:
     """mu(J(D)) <= level for every D in [`lower_slope`, upper]^k by these multipliers; nothing below if it is None.
 
-    **Attributes:** `lower_slope`: m_sdp, or None where not even the box of the single point `upper` satisfies the level;
-    `bound`: what the multipliers give there; `history`: (m, bound) of each step.
+    **Attributes:** `lower_slope`: m_sdp, or None where not even the box of the single point `upper` satisfies the
+    level; `bound`: what the multipliers give there; `history`: (m, bound) of each step.
     """
 
     lower_slope: float | None
@@ -150,9 +153,9 @@ class CertifiedLowerSlope:
 def least_lower_slope(field: SlopeField, level: float, limits: Limits | None = None) -> CertifiedLowerSlope:
     r"""The least m in [lower, upper] with the semidefinite bound on [m, upper]^k at most `level`.
 
-    The bound is convex and nonincreasing in m, being the partial minimum over lam of a function that is convex in (m, lam)
-    jointly. So Newton's method from the left increases monotonically to m_sdp; the derivative comes from X. As the values
-    are bounds from above, the last step ends on the side where the multipliers do prove the level.
+    The bound is convex and nonincreasing in m, being the partial minimum over lam of a function that is convex in (m,
+    lam) jointly. So Newton's method from the left increases monotonically to m_sdp; the derivative comes from X. As
+    the values are bounds from above, the last step ends on the side where the multipliers do prove the level.
     """
     limits = limits or Limits()
     begin, m = time.perf_counter(), field.lower

@@ -1,11 +1,15 @@
 """Clarabel through cvxpy, for matrix inequalities too varied for a solver of their own."""
 
 import warnings
+from typing import Any
 
-import cvxpy as cp
+import cvxpy
+
+# cvxpy defines its atoms in ways that type checkers do not follow.
+cp: Any = cvxpy
 
 
-def solved(problem: cp.Problem, what: str) -> bool:
+def solved(problem: Any, what: str) -> bool:
     """Solves the problem; whether there is an answer, accurate or not. What an answer is worth its user evaluates.
 
     **Arguments:** `what`: names the problem in the error.
@@ -25,7 +29,7 @@ def solved(problem: cp.Problem, what: str) -> bool:
     raise RuntimeError(f"Clarabel stopped with the status {problem.status!r} on {what}.")
 
 
-def solve(problem: cp.Problem, what: str) -> None:
+def solve(problem: Any, what: str) -> None:
     """Solves the problem.
 
     **Raises:** `RuntimeError` where there is no answer.

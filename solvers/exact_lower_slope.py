@@ -21,9 +21,9 @@ from .slope_branch_and_bound import SlopeBranchAndBound, WorstLogNorm
 class EnclosedLowerSlope:
     """`low` <= m* <= `high`, in floating point.
 
-    **Attributes:** `low`, `high`: None both where the level is exceeded even at D = upper I, `high` alone where no m was
-    proved in time; `worst`: the search at `high`, its leaves prove the level there (at `low` if there is no `high`);
-    `history`: (m, lower bound of mu*(m)) of each search.
+    **Attributes:** `low`, `high`: None both where the level is exceeded even at D = upper I, `high` alone where no m
+    was proved in time; `worst`: the search at `high`, its leaves prove the level there (at `low` if there is no
+    `high`); `history`: (m, lower bound of mu*(m)) of each search.
     """
 
     low: float | None
@@ -66,7 +66,7 @@ def exact_lower_slope(
 
 def _stopped(field: SlopeField, level: float, low: float, worst: WorstLogNorm, history: list[tuple[float, float]],
              begin: float) -> EnclosedLowerSlope:
-    """The search was stopped undecided: the semidefinite bound still gives an upper end, with a certificate of one box."""
+    """The search was stopped undecided: the semidefinite bound still gives an upper end, proved by one box."""
     certified = least_lower_slope(field, level).lower_slope
     if certified is not None:
         only_root = SlopeBranchAndBound(nodes=1, symmetry=False)

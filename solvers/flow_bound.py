@@ -1,24 +1,23 @@
 r"""How far apart the flow can carry two solutions in time T: bounds on the Lipschitz constant of the flow map.
 
-Differences follow Phi' = J(D(t)) Phi, so |Phi(T)| <= exp(mu* T). Sharper is a time-varying metric P(t) = e^{2c(T-t)} Q(t)
-with Q(T) >= I: where w_i = delta_i a_i^T x, |delta_i| <= 1, stands for the slopes,
+Differences follow Phi' = J(D(t)) Phi, so |Phi(T)| <= exp(mu* T). Sharper is a time-varying metric P(t) = e^{2c(T-t)}
+Q(t) with Q(T) >= I: where w_i = delta_i a_i^T x, |delta_i| <= 1, stands for the slopes,
 
     [ Q' - 2cQ + Q(B + r0 E A) + (.)^T + A^T Lam A    r Q E ]
     [ r E^T Q                                         -Lam  ]  <= 0          for all t
 
-makes x^T P x nonincreasing along the flow, hence |Phi(T)|^2 <= e^{2cT} lambda_max(Q(0)). With Q and Lam linear on each of
-K pieces of [0, T] the inequality is affine in t, so its 2K end points suffice: it is sound for the
-continuous flow, without an Euler error. Q = I gives back exp(cT), so nothing is lost against the semidefinite bound c.
-A constant Q is a metric in which the flow contracts at rate c for all times.
+makes x^T P x nonincreasing along the flow, hence |Phi(T)|^2 <= e^{2cT} lambda_max(Q(0)). With Q and Lam linear on each
+of K pieces of [0, T] the inequality is affine in t, so its 2K end points suffice: it is sound for the continuous flow,
+without an Euler error. Q = I gives back exp(cT), so nothing is lost against the semidefinite bound c. A constant Q is
+a metric in which the flow contracts at rate c for all times.
 """
 
 import dataclasses
 
-import cvxpy as cp
 import numpy as np
 
 from .contractivity_sdp import upper_bound
-from .convex_problem import solve, solved
+from .convex_problem import cp, solve, solved
 from .inequality import Inequality, SlopeConstraint
 from .logarithmic_norm import Array, SlopeField
 
@@ -27,8 +26,8 @@ from .logarithmic_norm import Array, SlopeField
 class FlowBound:
     """|Phi(T)| <= `value`, in floating point, by metrics and multipliers.
 
-    **Attributes:** `duration`: T; `rate`: c; `metrics`: Q at the K + 1 ends of pieces, shape (K + 1, n, n), the last one
-    I; `multipliers`: Lam at both ends of each piece, shape (K, 2, k).
+    **Attributes:** `duration`: T; `rate`: c; `metrics`: Q at the K + 1 ends of pieces, shape (K + 1, n, n), the last
+    one I; `multipliers`: Lam at both ends of each piece, shape (K, 2, k).
     """
 
     value: float
@@ -41,7 +40,8 @@ class FlowBound:
 def flow_bound(field: SlopeField, duration: float, pieces: int = 8) -> FlowBound:
     """The best bound of this form with c the semidefinite bound of the logarithmic norm, by Clarabel through cvxpy.
 
-    **Raises:** `ValueError` for a duration or number of pieces that is not positive; `RuntimeError` if the solver fails.
+    **Raises:** `ValueError` for a duration or number of pieces that is not positive; `RuntimeError` if the solver
+    fails.
     """
     if not duration > 0 or pieces < 1:
         raise ValueError(f"`duration` and `pieces` must be positive, got {duration!r} and {pieces!r}.")
@@ -118,7 +118,8 @@ def contraction_metric(field: SlopeField, most_condition: float = 100.0, toleran
             high = float(rate.value)
             metric = (p.value + p.value.T) / 2
             values = np.linalg.eigvalsh(metric)
-            best = ContractionMetric(high, metric / values[0], np.maximum(lam.value, 0) / values[0], values[-1] / values[0])
+            multipliers = np.maximum(lam.value, 0) / values[0]
+            best = ContractionMetric(high, metric / values[0], multipliers, float(values[-1] / values[0]))
         else:
             low = float(rate.value)
     return best

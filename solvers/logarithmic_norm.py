@@ -4,8 +4,8 @@ For the Euclidean norm mu(M) = lambda_max((M + M^T) / 2), and a flow u' = f(u) s
 v(0)| for all pairs of solutions once mu(f'(u)) <= c everywhere. The Jacobian of u' = sigma(A u + b) is D A with D_ii =
 sigma'((A u + b)_i); with a linear part and an output matrix, u' = B u + E sigma(A u + b), it is B + E D A.
 
-With e_i the columns of E and a_i the rows of A, J(D) = B + sum_i d_i e_i a_i^T is affine in D, so mu(J(D)) is convex in D
-and takes its largest value over a box at a vertex. At a simple top eigenvalue with unit eigenvector x,
+With e_i the columns of E and a_i the rows of A, J(D) = B + sum_i d_i e_i a_i^T is affine in D, so mu(J(D)) is convex
+in D and takes its largest value over a box at a vertex. At a simple top eigenvalue with unit eigenvector x,
 
     d mu / d d_i = (e_i^T x) (a_i^T x)                (Guglielmi et al., arXiv 2402.13092, where E = I and B = 0).
 """
@@ -86,8 +86,8 @@ class SlopeField:
     @functools.cached_property
     def acting(self) -> np.ndarray:
         """Which neurons matter: those with e_i and a_i both not zero."""
-        inputs = np.any(self.inputs != 0, axis=1)
-        return inputs if self.outputs is None else inputs & np.any(self.outputs != 0, axis=0)
+        acting: np.ndarray = np.any(self.inputs != 0, axis=1)
+        return acting if self.outputs is None else acting & np.any(self.outputs != 0, axis=0)
 
     @functools.cached_property
     def dense_outputs(self) -> Array:

@@ -1,7 +1,7 @@
 r"""Several layers: the worst logarithmic norm of J = D_k A_k ... D_1 A_1, from below and from above.
 
-This is the Jacobian of u' = sigma(A_k ... sigma(A_1 u + b_1) ... + b_k) (Guglielmi et al., arXiv 2402.13092). For the top
-eigenvector x of sym J let B_1 = A_1 x, B_{j+1} = A_{j+1} D_j B_j forward and y_k = x, y_{j-1} = A_j^T D_j y_j
+This is the Jacobian of u' = sigma(A_k ... sigma(A_1 u + b_1) ... + b_k) (Guglielmi et al., arXiv 2402.13092). For the
+top eigenvector x of sym J let B_1 = A_1 x, B_{j+1} = A_{j+1} D_j B_j forward and y_k = x, y_{j-1} = A_j^T D_j y_j
 backward; then d mu / d (D_j)_ii = (y_j)_i (B_j)_i. mu is convex in each D_j alone, so it is largest at a vertex.
 
 From above: with y_0 = x and y_j = D_j A_j y_{j-1} the slope constraints of every neuron and multipliers lam_j >= 0 give
@@ -12,12 +12,12 @@ a matrix inequality in (c, lam).
 """
 
 import dataclasses
+import itertools
 import math
 
-import cvxpy as cp
 import numpy as np
 
-from .convex_problem import solve
+from .convex_problem import cp, solve
 from .logarithmic_norm import Array
 from .slope_interval import Tangent, newton_bisection
 
@@ -41,7 +41,7 @@ class MultilayerField:
         object.__setattr__(self, "weights", tuple(np.asarray(weight, dtype=np.float64) for weight in self.weights))
         shapes = [weight.shape for weight in self.weights]
         chained = all(len(shape) == 2 for shape in shapes) and all(
-            after[1] == before[0] for before, after in zip(shapes, shapes[1:], strict=False)
+            after[1] == before[0] for before, after in itertools.pairwise(shapes)
         )
         if not shapes or not chained or shapes[0][1] != shapes[-1][0]:
             raise ValueError("The weights A_1, .., A_k must have shapes (n_1, n), (n_2, n_1), .., (n, n_{k-1}); got "
@@ -196,7 +196,8 @@ def evaluate_multilayer(field: MultilayerField, multipliers: tuple[Array, ...]) 
 
 
 def certified_multilayer_lower_slope(field: MultilayerField, level: float, tolerance: float = 1e-6) -> float | None:
-    """The least m in [lower, upper] with the upper bound on [m, upper] at most `level`, by bisection; None if there is none.
+    """The least m in [lower, upper] with the upper bound on [m, upper] at most `level`, by bisection; None if there is
+    none.
 
     Boxes are nested, so the bound is nonincreasing in m; it need not be convex.
     """
@@ -215,7 +216,8 @@ def certified_multilayer_lower_slope(field: MultilayerField, level: float, toler
 
 
 def optimistic_multilayer_lower_slope(field: MultilayerField, level: float, tolerance: float = 1e-9) -> float | None:
-    """The least m with the alternating ascent's value on [m, upper] at most `level`: at most the true one; nothing is proved.
+    """The least m with the alternating ascent's value on [m, upper] at most `level`: at most the true one; nothing is
+    proved.
 
     Newton's method safeguarded by bisection, with d mu / d m = the sum of the gradients over all slopes at m.
     """

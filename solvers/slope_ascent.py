@@ -1,4 +1,5 @@
-r"""Alternating ascent over slopes with restarts and a search by single flips: lower bounds of the worst logarithmic norm.
+r"""Alternating ascent over slopes with restarts and a search by single flips: lower bounds of the worst logarithmic
+norm.
 
 x^T J(D) x is maximised over D at a vertex, D_ii = upper if (e_i^T x)(a_i^T x) > 0 and lower else; over x by the top
 eigenvector. Taking turns, mu strictly increases until neither changes: finitely many steps, as there are finitely many
@@ -26,8 +27,9 @@ _BATCH_ENTRIES = 4_000_000
 class SlopeAscent:
     """Alternating ascent from several starts, then single flips on the best.
 
-    **Arguments:** `restarts`: the middle of the box, its upper end, its lower end, then random vertices; `roundings`: starts
-    drawn from a semidefinite bound's X, if one is given; `flips`: whether to search by flips; `seed`: of all choices.
+    **Arguments:** `restarts`: the middle of the box, its upper end, its lower end, then random vertices; `roundings`:
+    starts drawn from a semidefinite bound's X, if one is given; `flips`: whether to search by flips; `seed`: of all
+    choices.
     """
 
     restarts: int = 20
@@ -105,9 +107,9 @@ def _top(field: SlopeField, slopes: Array) -> tuple[Array, Array]:
 def best_flip(field: SlopeField, slopes: Array) -> Array | None:
     r"""The slopes after the single flip that raises mu most; None if none raises it.
 
-    With sym J = V diag(w) V^T, p = V^T e_i, q = V^T a_i and a change delta of d_i, the new matrix exceeds lambda > w_max
-    if and only if (1 - delta beta / 2)^2 < delta^2 alpha gamma / 4, where alpha, beta and gamma are the sums over j of
-    p_j^2, p_j q_j and q_j^2 over lambda - w_j: an update of rank two has one positive eigenvalue.
+    With sym J = V diag(w) V^T, p = V^T e_i, q = V^T a_i and a change delta of d_i, the new matrix exceeds lambda >
+    w_max if and only if (1 - delta beta / 2)^2 < delta^2 alpha gamma / 4, where alpha, beta and gamma are the sums
+    over j of p_j^2, p_j q_j and q_j^2 over lambda - w_j: an update of rank two has one positive eigenvalue.
     """
     values, vectors = np.linalg.eigh(field.symmetric(slopes))
     p, q = field.through_outputs(vectors.T).T, field.inputs @ vectors

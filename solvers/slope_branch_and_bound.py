@@ -1,11 +1,11 @@
 r"""The worst logarithmic norm max_D mu(B + E D A) over a box of slopes, exactly or enclosed, by branch and bound.
 
-The maximum is at a vertex, but there are 2^k. A node fixes some slopes at an end of their interval and bounds the rest by
-the semidefinite relaxation (`slope_relaxation`), started from its parent's multipliers: deleting those of the slope
+The maximum is at a vertex, but there are 2^k. A node fixes some slopes at an end of their interval and bounds the rest
+by the semidefinite relaxation (`slope_relaxation`), started from its parent's multipliers: deleting those of the slope
 just fixed already gives a bound no worse than the parent's. Branched on is the slope with the largest gap of its own,
 sqrt(e_i^T X e_i a_i^T X a_i) - |e_i^T X a_i|, whose sum over i is what the relaxation gives away at X. Nodes are taken
-best-first, a batch at a time; the batch shares each numpy call. Rounding X gives vertices, hence lower bounds. Boxes that
-a symmetry of the field takes to lexicographically larger ones are left out.
+best-first, a batch at a time; the batch shares each numpy call. Rounding X gives vertices, hence lower bounds. Boxes
+that a symmetry of the field takes to lexicographically larger ones are left out.
 
 Stopped at any time, the truth lies in [lower, upper]. The leaves, closed or open, cover the box, and each carries the
 multipliers of its bound: together they are a certificate of `upper`.
@@ -39,8 +39,8 @@ _START = 1e-2
 class SlopeLeaves:
     """Boxes of slopes that cover the whole box, each with the multipliers of its bound.
 
-    **Attributes:** `signs`: 0 free, +1 at the upper, -1 at the lower end, int8, shape (leaves, k); `multipliers`: lam > 0
-    where free, 0 where fixed or idle, same shape; `bounds`: what they give, in floating point, shape (leaves,);
+    **Attributes:** `signs`: 0 free, +1 at the upper, -1 at the lower end, int8, shape (leaves, k); `multipliers`: lam
+    > 0 where free, 0 where fixed or idle, same shape; `bounds`: what they give, in floating point, shape (leaves,);
     `left_out`: further boxes, whose patterns become larger by a symmetry; `by`: which of `symmetries`.
     """
 
@@ -67,8 +67,9 @@ class SearchProgress:
 class WorstLogNorm:
     r"""`lower` <= max_D mu(J(D)) <= `upper`, in floating point.
 
-    **Attributes:** `slopes`: the D that attains `lower`; `leaves`: the certificate of `upper`; `root`: the bound at the root;
-    `nodes`: boxes bounded; `status`: OPTIMAL if upper - lower is within the tolerance or the level is decided.
+    **Attributes:** `slopes`: the D that attains `lower`; `leaves`: the certificate of `upper`; `root`: the bound at
+    the root; `nodes`: boxes bounded; `status`: OPTIMAL if upper - lower is within the tolerance or the level is
+    decided.
     """
 
     lower: float
@@ -86,9 +87,10 @@ class WorstLogNorm:
 class SlopeBranchAndBound:
     """Exact search, stopped by `limits`, whose tolerance is relative to the size of the field.
 
-    **Arguments:** `limits`; `jobs`: processes or whatever joblib's backend has (`joblib.parallel_config` chooses another,
-    such as a cluster); 1 stays in this process, None takes the number from that configuration; `batch`: nodes taken at a
-    time and job; `rounds`: how often a job takes nodes before it reports; `nodes`: the most nodes; `symmetry`: whether to look for symmetries and use them.
+    **Arguments:** `limits`; `jobs`: processes or whatever joblib's backend has (`joblib.parallel_config` chooses
+    another, such as a cluster); 1 stays in this process, None takes the number from that configuration; `batch`: nodes
+    taken at a time and job; `rounds`: how often a job takes nodes before it reports; `nodes`: the most nodes;
+    `symmetry`: whether to look for symmetries and use them.
     """
 
     limits: Limits = dataclasses.field(default_factory=Limits)
@@ -109,8 +111,8 @@ class SlopeBranchAndBound:
     def solve(self, field: SlopeField, level: float | None = None) -> WorstLogNorm:
         """Searches the box.
 
-        **Arguments:** `level`: only whether the worst logarithmic norm is at most this is asked: boxes bounded by it are
-        closed, and a vertex above it ends the search.
+        **Arguments:** `level`: only whether the worst logarithmic norm is at most this is asked: boxes bounded by it
+        are closed, and a vertex above it ends the search.
 
         Ctrl-C ends the search with status INTERRUPTED and the enclosure so far.
         """
@@ -339,7 +341,8 @@ class _Search:
         nodes = _join([*self.closed, self.open])
         free = (nodes.signs == 0) & self.field.acting
         multipliers = np.where(free, np.ldexp(np.exp(np.where(free, nodes.logs, 0)), -self.exponent), 0.0)
-        bounds, left_out, by = np.ldexp(nodes.upper, self.exponent), np.concatenate(self.left_out), np.concatenate(self.by)
+        bounds = np.ldexp(nodes.upper, self.exponent)
+        left_out, by = np.concatenate(self.left_out), np.concatenate(self.by)
         leaves = SlopeLeaves(nodes.signs, multipliers, bounds, left_out, by, self.pruning.symmetries)
         lower = float(np.linalg.eigvalsh(self.original.symmetric(self.slopes))[-1])
         return WorstLogNorm(

@@ -6,12 +6,12 @@ sign. Along the flow d/dt mu = sum of g_i^2 over the slopes that are not held, s
 Euler steps are accepted if mu does not drop, else halved, and grow by half after success; the eigenvector
 of the step before starts the next eigenvalue computation.
 
-Outer level: the least m for which the inner maximum on [m, upper]^k does not exceed c, by Newton's method safeguarded by
-bisection, with d mu / d m = sum of g_i over the slopes at m.
+Outer level: the least m for which the inner maximum on [m, upper]^k does not exceed c, by Newton's method safeguarded
+by bisection, with d mu / d m = sum of g_i over the slopes at m.
 
-This is the two-level method of Guglielmi, De Marinis, Savostianov and Tudisco (arXiv 2402.13092). The flow ends in one of
-many local maxima: its value is a *lower* bound of the worst logarithmic norm, so the interval [m, upper]
-it suggests is optimistic, and nothing is proved by it.
+This is the two-level method of Guglielmi, De Marinis, Savostianov and Tudisco (arXiv 2402.13092). The flow ends in one
+of many local maxima: its value is a *lower* bound of the worst logarithmic norm, so the interval [m, upper] it
+suggests is optimistic, and nothing is proved by it.
 """
 
 import dataclasses
@@ -40,7 +40,7 @@ class LogNormLowerBound:
     history: tuple[float, ...]
 
     def lower_slope_derivative(self, field: SlopeField) -> float:
-        """d value / d lower = sum of the gradient over the slopes at the lower end; never positive at a stationary point."""
+        """d value / d lower: the sum of the gradient over the slopes at the lower end, never positive if stationary."""
         gradient = field.gradient(self.vector)
         return float(gradient[self.slopes <= field.lower].sum())
 
@@ -110,8 +110,8 @@ def held_slopes(field: SlopeField, slopes: Array, gradient: Array) -> np.ndarray
 class OptimisticLowerSlope:
     """The two-level method's answer: `lower_slope` is at most the true one, up to the tolerance, and nothing is proved.
 
-    **Attributes:** `lower_slope`: None where the level is exceeded even at D = upper I; `worst`: the inner result there;
-    `history`: (m, mu) of each outer step.
+    **Attributes:** `lower_slope`: None where the level is exceeded even at D = upper I; `worst`: the inner result
+    there; `history`: (m, mu) of each outer step.
     """
 
     lower_slope: float | None

@@ -19,7 +19,7 @@ class Tangent:
 
 @dataclasses.dataclass(frozen=True)
 class LeastArgument:
-    """`root`: the least m found with phi(m) <= level, None if even the right end exceeds it; (m, phi(m)) of each step."""
+    """`root`: the least m found with phi(m) <= level, None if even the right end exceeds it; `history`: (m, phi(m))."""
 
     root: float | None
     history: tuple[tuple[float, float], ...]
@@ -51,8 +51,6 @@ def newton_bisection(
         if known and high - low <= tolerance:
             break
         newton = m - excess / tangent.derivative if tangent.derivative < 0 else low
-        if low < newton < high:
-            m = newton
-        else:
-            m = (low + high) / 2 if known else right
+        bisection = (low + high) / 2 if known else right
+        m = newton if low < newton < high else bisection
     return LeastArgument(high, tuple(history))

@@ -1,11 +1,13 @@
-r"""The semidefinite bound on the worst logarithmic norm over a box of slopes, by a barrier method on many boxes at once.
+r"""The semidefinite bound on the worst logarithmic norm over a box of slopes, by a barrier method on many boxes at
+once.
 
 For J(D) = B + sum_i d_i e_i a_i^T with d_i in [r0 - r, r0 + r] and any lam_i > 0, completing the square gives
 
     sym J(D) <= M(lam) = nominal + sum_i ( lam_i a_i a_i^T + r^2 / (4 lam_i) e_i e_i^T )      for all D in the box,
 
-so lambda_max(M(lam)) bounds mu(J(D)), whatever lam is: the n x n form with one scalar per neuron. The least such bound is
-that of the S-procedure; its dual is max <nominal, X> + r sum_i sqrt(e_i^T X e_i a_i^T X a_i) over X >= 0 of trace 1.
+so lambda_max(M(lam)) bounds mu(J(D)), whatever lam is: the n x n form with one scalar per neuron. The least such bound
+is that of the S-procedure; its dual is max <nominal, X> + r sum_i sqrt(e_i^T X e_i a_i^T X a_i) over X >= 0 of trace
+1.
 
 A box is a pattern of signs: 0 leaves d_i free, +1 and -1 fix it at an end, where e_i a_i^T enters exactly.
 
@@ -38,9 +40,9 @@ _SHORTEST_STEP = 1e-6
 class RelaxationGoals:
     """When one box is done: at a gap of `tolerance` between its bounds, or when its fate against `target` is settled.
 
-    **Attributes:** `target`: a box whose bound is at most this is done; one whose dual bound exceeds it cannot get there
-    and is done after `polish` more iterations, which improve its X; `iterations`: the most; `deadline`: on the clock
-    `time.perf_counter`; `start`: the first n tau.
+    **Attributes:** `target`: a box whose bound is at most this is done; one whose dual bound exceeds it cannot get
+    there and is done after `polish` more iterations, which improve its X; `iterations`: the most; `deadline`: on the
+    clock `time.perf_counter`; `start`: the first n tau.
     """
 
     tolerance: float

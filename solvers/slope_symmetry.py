@@ -1,9 +1,9 @@
 r"""Symmetries of a field: permutations of slopes that leave mu(B + D A) as it is, and what a search need not look at.
 
-If Q is a signed permutation, Q e_i = s_i e_pi(i), with Q A Q^T = A and Q B Q^T = B, then Q is orthogonal and
-mu(B + D A) = mu(B + D' A) for D' = Q^T D Q, that is d'_i = d_pi(i). Only one pattern of each orbit has to be
-searched: the lexicographically largest. A box all of whose patterns become larger under one symmetry holds none of these.
-Circulant weights, that is convolutions with cyclic boundary, have at least as many symmetries as neurons.
+If Q is a signed permutation, Q e_i = s_i e_pi(i), with Q A Q^T = A and Q B Q^T = B, then Q is orthogonal and mu(B + D
+A) = mu(B + D' A) for D' = Q^T D Q, that is d'_i = d_pi(i). Only one pattern of each orbit has to be searched: the
+lexicographically largest. A box all of whose patterns become larger under one symmetry holds none of these. Circulant
+weights, that is convolutions with cyclic boundary, have at least as many symmetries as neurons.
 """
 
 import dataclasses
@@ -29,8 +29,8 @@ class SlopeSymmetries:
     def raising(self, boxes: np.ndarray) -> np.ndarray:
         """For boxes of signs, shape (b, k): a symmetry that makes every pattern of the box larger, or -1; shape (b,).
 
-        Position by position, image and pattern are compared. Where the image is larger, nothing is left to show; where a
-        free sign would decide, only the choice for which they agree has to be followed further.
+        Position by position, image and pattern are compared. Where the image is larger, nothing is left to show; where
+        a free sign would decide, only the choice for which they agree has to be followed further.
         """
         count = len(self)
         if not count:
@@ -96,12 +96,12 @@ class _Backtracking:
             return
         i = self.order[len(images)]
         used = {image for image, _ in images.values()}
-        candidates = [i, *(j for j in range(self.size) if j != i)] if images[self.order[0]][0] == 0 else range(self.size)
-        for image in candidates:
+        for image in range(self.size):
             for sign in (1, -1):
                 if self.steps <= 0 or len(self.found) >= self.wanted:
                     return
-                if image not in used and self.kinds[image] == self.kinds[i] and self._fits(i, image, sign, images):
+                alike = image not in used and self.kinds[image] == self.kinds[i]
+                if alike and self._fits(i, image, sign, images):
                     self.extend(images | {i: (image, sign)})
 
     def _fits(self, i: int, image: int, sign: int, images: dict[int, tuple[int, int]]) -> bool:

@@ -1,12 +1,13 @@
 r"""Weights that change with time: u' = sigma(A(t) u + b(t)), known on a grid and Lipschitz in between.
 
-If ||A(s) - A(t)||_2 <= L |s - t|, then |mu*(A(s)) - mu*(A(t))| <= beta L |s - t| with beta the largest modulus of a slope, since
-mu is 1-Lipschitz in the spectral norm. So bounds mu_j at the grid points t_j bound mu* in between by the tents
+If ||A(s) - A(t)||_2 <= L |s - t|, then |mu*(A(s)) - mu*(A(t))| <= beta L |s - t| with beta the largest modulus of a
+slope, since mu is 1-Lipschitz in the spectral norm. So bounds mu_j at the grid points t_j bound mu* in between by the
+tents
 
     mu*(t) <= min( mu_j + beta L (t - t_j), mu_{j+1} + beta L (t_{j+1} - t) ),
 
-whose maximum bounds the rate of growth at any time, and whose integral the logarithm of the flow map's Lipschitz constant.
-What the tents prove rests on L, which the grid cannot show; it has to be derived from how A(t) is made.
+whose maximum bounds the rate of growth at any time, and whose integral the logarithm of the flow map's Lipschitz
+constant. What the tents prove rests on L, which the grid cannot show; it has to be derived from how A(t) is made.
 """
 
 import dataclasses
@@ -22,11 +23,11 @@ from .result import Limits
 class SampledField:
     """A(t_j) at increasing times.
 
-    **Attributes:** `times`: shape (g,), g >= 2; `inputs`: A(t_j), shape (g, n, n); `lipschitz`: L in the spectral norm, per unit
-    of time; `lower`, `upper`: the slope interval.
+    **Attributes:** `times`: shape (g,), g >= 2; `inputs`: A(t_j), shape (g, n, n); `lipschitz`: L in the spectral
+    norm, per unit of time; `lower`, `upper`: the slope interval.
 
-    **Raises:** `ValueError` for times that do not increase, shapes that do not fit, a negative L, or samples that contradict
-    L.
+    **Raises:** `ValueError` for times that do not increase, shapes that do not fit, a negative L, or samples that
+    contradict L.
     """
 
     times: Array
@@ -42,13 +43,14 @@ class SampledField:
         if times.ndim != 1 or len(times) < 2 or not np.all(np.diff(times) > 0):
             raise ValueError(f"`times` must be at least two increasing numbers, got {times!r}.")
         if inputs.ndim != 3 or len(inputs) != len(times) or inputs.shape[1] != inputs.shape[2]:
-            raise ValueError(f"`inputs` must have the shape ({len(times)}, n, n), one matrix per time; got {inputs.shape}.")
+            raise ValueError(f"`inputs` must have the shape ({len(times)}, n, n), one matrix per time; got "
+                             f"{inputs.shape}.")
         if not 0 <= self.lipschitz < np.inf:
             raise ValueError(f"`lipschitz` must be a finite number of at least 0, got {self.lipschitz!r}.")
         speeds = np.linalg.norm(np.diff(inputs, axis=0), 2, axis=(1, 2)) / np.diff(times)
         if np.max(speeds) > self.lipschitz * (1 + 1e-9) + 1e-300:
-            raise ValueError(f"`lipschitz` is {self.lipschitz!r}, but the samples change by {np.max(speeds)!r} per unit of time "
-                             f"after t = {times[np.argmax(speeds)]!r}.")
+            raise ValueError(f"`lipschitz` is {self.lipschitz!r}, but the samples change by {np.max(speeds)!r} per unit "
+                             f"of time after t = {times[np.argmax(speeds)]!r}.")
 
     def at(self, j: int) -> SlopeField:
         """The field at the j-th time."""
@@ -64,8 +66,8 @@ class SampledField:
 class AlongTime:
     """Upper bounds on the grid and what the tents make of them.
 
-    **Attributes:** `bounds`: by grid point; `rate`: mu*(t) <= rate at all times of the grid's span; `log_gain`: the integral,
-    log of a bound of the flow map's Lipschitz constant over the span.
+    **Attributes:** `bounds`: by grid point; `rate`: mu*(t) <= rate at all times of the grid's span; `log_gain`: the
+    integral, log of a bound of the flow map's Lipschitz constant over the span.
     """
 
     bounds: tuple[LogNormUpperBound, ...]

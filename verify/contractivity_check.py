@@ -10,9 +10,9 @@ side being positive semidefinite proves the claim on that box; proved it is in d
 rounding error, and where that does not decide in balls. mu(J(D)) is convex in D, so it is enough that the boxes hold
 all vertices, which is combinatorics.
 
-With symmetries: a signed permutation Q with Q A Q^T = A and Q B Q^T = B leaves mu unchanged when the slopes are permuted
-along. A box may be left out if one such Q takes each of its vertices to a lexicographically larger one: climbing on, one
-ends in a box that was not left out.
+With symmetries: a signed permutation Q with Q A Q^T = A and Q B Q^T = B leaves mu unchanged when the slopes are
+permuted along. A box may be left out if one such Q takes each of its vertices to a lexicographically larger one:
+climbing on, one ends in a box that was not left out.
 """
 
 import dataclasses
@@ -42,8 +42,8 @@ class Decision(enum.Enum):
 class LogNormClaim:
     """mu(B + E diag(d) A) <= level whenever every d_i lies in [lower, upper].
 
-    **Attributes:** `inputs`: A, shape (k, n); `outputs`: E, shape (n, k), None for the identity; `linear`: B, shape (n, n),
-    None for zero; all float64 and exact.
+    **Attributes:** `inputs`: A, shape (k, n); `outputs`: E, shape (n, k), None for the identity; `linear`: B, shape
+    (n, n), None for zero; all float64 and exact.
     """
 
     inputs: np.ndarray
@@ -74,8 +74,9 @@ class LogNormClaim:
 class Symmetries:
     """Signed permutations, and boxes left out on their account.
 
-    **Attributes:** `permutations`: rows pi with Q e_i = s_i e_pi(i), shape (count, k); `signs`: s, same shape; `left_out`:
-    boxes of signs, shape (boxes, k); `by`: which symmetry takes the vertices of each to larger ones, shape (boxes,).
+    **Attributes:** `permutations`: rows pi with Q e_i = s_i e_pi(i), shape (count, k); `signs`: s, same shape;
+    `left_out`: boxes of signs, shape (boxes, k); `by`: which symmetry takes the vertices of each to larger ones, shape
+    (boxes,).
     """
 
     permutations: np.ndarray
@@ -88,8 +89,8 @@ class Symmetries:
 class LogNormProof:
     """Boxes of slopes and the multipliers that bound mu on each.
 
-    **Attributes:** `signs`: 0 where d_i is free, +1 at the upper and -1 at the lower end, shape (boxes, k); `multipliers`:
-    lam_i > 0 where free, same shape; 0 is admitted where e_i or a_i is zero or the interval a point.
+    **Attributes:** `signs`: 0 where d_i is free, +1 at the upper and -1 at the lower end, shape (boxes, k);
+    `multipliers`: lam_i > 0 where free, same shape; 0 is admitted where e_i or a_i is zero or the interval a point.
     """
 
     signs: np.ndarray
@@ -152,7 +153,8 @@ def _fits(claim: LogNormClaim, proof: LogNormProof) -> bool:
     if claim.outputs is not None:
         idle |= ~np.any(claim.outputs != 0, axis=0)
     needed = (signs == 0) & ~idle
-    return bool(np.all(np.isin(signs, (-1, 0, 1))) and np.all(np.isfinite(multipliers)) and np.all(multipliers[needed] > 0))
+    finite = np.all(np.isfinite(multipliers)) and np.all(multipliers[needed] > 0)
+    return bool(np.all(np.isin(signs, (-1, 0, 1))) and finite)
 
 
 def _holds(claim: LogNormClaim, signs: np.ndarray, multipliers: np.ndarray, arithmetic: Matrices[M]) -> bool:

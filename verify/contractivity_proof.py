@@ -1,7 +1,8 @@
-"""From a search over slopes to a proof: the least inflation of its bound, or of its slope interval, that the checker proves.
+"""From a search over slopes to a proof: the least inflation of its bound, or of its slope interval, that the checker
+proves.
 
-Solvers work in floating point, so the value they print may be missed by rounding. Here it is moved by the least step of a
-ladder for which `check_log_norm` says that it is proved; only then it is called so.
+Solvers work in floating point, so the value they print may be missed by rounding. Here it is moved by the least step
+of a ladder for which `check_log_norm` says that it is proved; only then it is called so.
 """
 
 import dataclasses
@@ -13,7 +14,7 @@ from netgain.solvers.slope_branch_and_bound import SlopeLeaves
 from .contractivity_check import LogNormClaim, LogNormProof, LogNormVerdict, Symmetries, check_log_norm
 
 _INFLATIONS = (0.0, *(10.0**-k for k in range(14, 2, -1)))
-# Balls cost more than what a larger inflation loses; they are for problems that double precision does not decide at all.
+# Balls cost more than a larger inflation loses; they are for problems that double precision does not decide at all.
 _WORTH_BALLS = 1e-7
 
 
@@ -45,7 +46,7 @@ def all_boxes(leaves: SlopeLeaves) -> LogNormProof:
 
 
 def prove_log_norm(field: SlopeField, proof: LogNormProof, value: float) -> ProvedLogNorm | None:
-    """The least level at or above `value` on the ladder, in units of the field's size, that the checker proves; or None."""
+    """The least level on the ladder above `value`, in units of the field's size, that the checker proves; or None."""
     size = 2.0 ** field.normalised()[1]
     for inflation in _INFLATIONS:
         claim = log_norm_claim(field, value + inflation * size)

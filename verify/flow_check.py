@@ -1,16 +1,18 @@
-r"""The checker of flow bounds: do metrics and multipliers prove how far the flow carries two solutions apart? No solver.
+r"""The checker of flow bounds: do metrics and multipliers prove how far the flow carries two solutions apart? No
+solver.
 
-Differences x of two solutions of u' = B u + E sigma(A u + b) follow x' = B x + E y, where y_i = d_i (A x)_i with slopes d_i
-in [lower, upper], that is y = r0 A x + r w with w_i^2 <= (A x)_i^2. For a symmetric Q, a rate c and lam >= 0 let
+Differences x of two solutions of u' = B u + E sigma(A u + b) follow x' = B x + E y, where y_i = d_i (A x)_i with
+slopes d_i in [lower, upper], that is y = r0 A x + r w with w_i^2 <= (A x)_i^2. For a symmetric Q, a rate c and lam >=
+0 let
 
     R(Q, lam) = [ 2cQ - Q (B + r0 E A) - (.)^T - A^T diag(lam) A    -r Q E    ]
                 [ .                                                 diag(lam) ].
 
 Metric: R(P, lam) >= 0 and I <= P <= kappa I give |x(T)| <= sqrt(kappa) e^{cT} |x(0)| for all T.
 
-Flow map: with Q_0, .., Q_K at the times k T / K and lam at both ends of each piece, R(Q, lam) - [[Q', 0], [0, 0]] >= 0 at both
-ends of a piece holds throughout it, as Q and lam run linearly and Q' is constant there. Then e^{2c(T-t)} x^T Q x never
-increases; with Q_K >= I and Q_0 <= rho I follows |x(T)|^2 <= rho e^{2cT} |x(0)|^2.
+Flow map: with Q_0, .., Q_K at the times k T / K and lam at both ends of each piece, R(Q, lam) - [[Q', 0], [0, 0]] >= 0
+at both ends of a piece holds throughout it, as Q and lam run linearly and Q' is constant there. Then e^{2c(T-t)} x^T Q
+x never increases; with Q_K >= I and Q_0 <= rho I follows |x(T)|^2 <= rho e^{2cT} |x(0)|^2.
 """
 
 import dataclasses
@@ -29,7 +31,7 @@ _PRECISIONS = (128, 256)
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FlowClaim:
-    """|x(duration)| <= gain |x(0)| for the differences x of solutions of the field in `field`, whose level is not used."""
+    """|x(duration)| <= gain |x(0)| for differences x of solutions of the field in `field`, whose level is not used."""
 
     field: LogNormClaim
     duration: float

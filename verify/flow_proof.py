@@ -46,8 +46,8 @@ class ProvedMultilayer:
 def prove_flow(field: SlopeField, bound: FlowBound) -> ProvedFlow | None:
     """The least gain on a ladder above `bound.value` that the checker proves, by raising the rate; or None.
 
-    A solver's matrices miss semidefiniteness by its tolerance. A higher rate adds a multiple of Q to the first block, more
-    of the multipliers to the second.
+    A solver's matrices miss semidefiniteness by its tolerance. A higher rate adds a multiple of Q to the first block,
+    more of the multipliers to the second.
     """
     size = 2.0 ** field.normalised()[1]
     largest = float(np.linalg.eigvalsh(bound.metrics[0])[-1])
@@ -55,7 +55,8 @@ def prove_flow(field: SlopeField, bound: FlowBound) -> ProvedFlow | None:
         rate = bound.rate + inflation * size
         gain = math.sqrt(largest) * math.exp(rate * bound.duration) * (1 + 1e-12)
         multipliers = bound.multipliers * (1 + inflation) + inflation**2
-        claim, proof = FlowClaim(log_norm_claim(field, 0.0), bound.duration, gain), FlowProof(rate, bound.metrics, multipliers)
+        claim = FlowClaim(log_norm_claim(field, 0.0), bound.duration, gain)
+        proof = FlowProof(rate, bound.metrics, multipliers)
         verdict = check_flow(claim, proof, balls=False)
         if verdict.proved:
             return ProvedFlow(claim, proof, verdict)

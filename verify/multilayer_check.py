@@ -8,6 +8,7 @@ for all x, y_1, .., y_k, with lam_j >= 0, implies x^T J x <= c |x|^2. It knows n
 """
 
 import dataclasses
+import itertools
 import math
 import time
 
@@ -36,7 +37,7 @@ class MultilayerClaim:
         return (
             len(shapes) > 0
             and all(len(shape) == 2 for shape in shapes)
-            and all(after[1] == before[0] for before, after in zip(shapes, shapes[1:], strict=False))
+            and all(after[1] == before[0] for before, after in itertools.pairwise(shapes))
             and shapes[0][1] == shapes[-1][0]
             and all(weight.dtype == np.float64 and np.all(np.isfinite(weight)) for weight in self.weights)
             and -math.inf < self.lower <= self.upper < math.inf
