@@ -48,15 +48,16 @@ def _require_plain(field: SlopeField) -> None:
 def contractive_weights(field: SlopeField, level: float = 0.0) -> ContractiveWeights:
     """Contractive weights near A, by one semidefinite problem.
 
-    **Raises:** `ValueError` with an output matrix or a linear part that alone exceeds the level; `RuntimeError` if
+    **Raises:** `ValueError` with an output matrix, or where slopes of zero exceed the level already; `RuntimeError` if
     Clarabel fails.
     """
     _require_plain(field)
     n = field.size
     linear = np.zeros((n, n)) if field.linear is None else (field.linear + field.linear.T) / 2
-    if np.linalg.eigvalsh(linear)[-1] > level:
-        raise ValueError(f"No weights are contractive at the level {level!r}: the linear part alone has the "
-                         f"logarithmic norm {np.linalg.eigvalsh(linear)[-1]!r}, and D may make the rest vanish in one direction.")
+    alone = float(np.linalg.eigvalsh(linear)[-1])
+    if alone > level and field.lower <= 0 <= field.upper:
+        raise ValueError(f"No weights are contractive at the level {level!r}: with all slopes zero, which the interval "
+                         f"[{field.lower!r}, {field.upper!r}] allows, the logarithmic norm is {alone!r}.")
     change, gamma, margin = cp.Variable((n, n)), cp.Variable(n, nonneg=True), cp.Parameter(nonneg=True)
     weights = field.inputs + change
     corner = (level - margin) * np.eye(n) - linear - field.centre * (weights + weights.T) / 2

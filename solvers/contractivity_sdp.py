@@ -70,7 +70,8 @@ def multiplier_matrix(field: SlopeField, multipliers: Array) -> Array:
         raise ValueError(f"`multipliers` must be {field.neurons} numbers, positive for neurons that act; got the shape "
                          f"{multipliers.shape} and least entry {np.min(multipliers, initial=np.inf)!r}.")
     lam, a, e = multipliers[acting], field.inputs[acting], field.dense_outputs[:, acting]
-    return field.nominal + (a.T * lam) @ a + (e * (field.radius**2 / (4 * lam))) @ e.T
+    total: Array = field.nominal + (a.T * lam) @ a + (e * (field.radius**2 / (4 * lam))) @ e.T
+    return total
 
 
 def evaluate(field: SlopeField, multipliers: Array) -> float:

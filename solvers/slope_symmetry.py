@@ -84,8 +84,10 @@ class _Backtracking:
 
     def _kind(self, i: int) -> tuple[bytes, ...]:
         """What a symmetry preserves of a neuron: diagonal entries, and the moduli in its row and column."""
-        return tuple(part.tobytes() for matrix in self.matrices
-                     for part in (matrix[i, i : i + 1] + 0.0, np.sort(np.abs(matrix[i])), np.sort(np.abs(matrix[:, i]))))
+        moduli = [np.abs(matrix) for matrix in self.matrices]
+        lines = [line for matrix in moduli for line in (np.sort(matrix[i]), np.sort(matrix[:, i]))]
+        # Adding 0.0 makes -0.0 the same bytes as 0.0.
+        return tuple((part + 0.0).tobytes() for part in (*(matrix[i, i] for matrix in self.matrices), *lines))
 
     def extend(self, images: dict[int, tuple[int, int]]) -> None:
         self.steps -= 1

@@ -49,8 +49,8 @@ class SampledField:
             raise ValueError(f"`lipschitz` must be a finite number of at least 0, got {self.lipschitz!r}.")
         speeds = np.linalg.norm(np.diff(inputs, axis=0), 2, axis=(1, 2)) / np.diff(times)
         if np.max(speeds) > self.lipschitz * (1 + 1e-9) + 1e-300:
-            raise ValueError(f"`lipschitz` is {self.lipschitz!r}, but the samples change by {np.max(speeds)!r} per unit "
-                             f"of time after t = {times[np.argmax(speeds)]!r}.")
+            raise ValueError(f"`lipschitz` is {self.lipschitz!r}, but the samples change by {np.max(speeds)!r} per "
+                             f"unit of time after t = {times[np.argmax(speeds)]!r}.")
 
     def at(self, j: int) -> SlopeField:
         """The field at the j-th time."""

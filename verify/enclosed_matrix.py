@@ -38,14 +38,19 @@ M = TypeVar("M", bound=_Matrix)
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class DoubleMatrix:
-    """All real matrices X with |X - middle| <= radius entrywise. `*` is the matrix product."""
+    """All real matrices X with |X - middle| <= radius entrywise. `*` is the matrix product.
+
+    Where a number is too large for the bounds, every radius becomes infinite, and stays so: 0 inf = nan counts as that.
+    """
 
     middle: np.ndarray
     radius: np.ndarray
 
     def __post_init__(self) -> None:
-        if not np.all(np.abs(self.middle) + self.radius <= _LARGE):  # NaN fails this too
-            object.__setattr__(self, "radius", np.full_like(self.middle, np.inf))
+        with np.errstate(all="ignore"):
+            fits = np.all(np.abs(self.middle) + self.radius <= _LARGE)
+        if not fits:
+            object.__setattr__(self, "radius", np.full(self.middle.shape, np.inf))
 
     def __add__(self, other: "DoubleMatrix") -> "DoubleMatrix":
         return _rounded(self.middle + other.middle, self.radius + other.radius)
@@ -55,15 +60,18 @@ class DoubleMatrix:
 
     def __mul__(self, other: "DoubleMatrix") -> "DoubleMatrix":
         left, right = np.abs(self.middle), np.abs(other.middle)
-        error = gamma(self.middle.shape[1] + 2) * (left @ right) + self.radius @ (right + other.radius)
-        return DoubleMatrix(self.middle @ other.middle, (error + left @ other.radius) * _SLACK + _UNDERFLOW)
+        with np.errstate(all="ignore"):
+            error = gamma(self.middle.shape[1] + 2) * (left @ right) + self.radius @ (right + other.radius)
+            radius = (error + left @ other.radius) * _SLACK + _UNDERFLOW
+            return DoubleMatrix(self.middle @ other.middle, radius)
 
     def transpose(self) -> "DoubleMatrix":
         return DoubleMatrix(self.middle.T, self.radius.T)
 
 
 def _rounded(middle: np.ndarray, radius: np.ndarray) -> DoubleMatrix:
-    return DoubleMatrix(middle, (radius + UNIT * np.abs(middle)) * _SLACK + _UNDERFLOW)
+    with np.errstate(all="ignore"):
+        return DoubleMatrix(middle, (radius + UNIT * np.abs(middle)) * _SLACK + _UNDERFLOW)
 
 
 class Matrices(Protocol, Generic[M]):
@@ -97,12 +105,14 @@ class DoubleMatrices:
 
     def inverse_diagonal(self, numerator: float, factor: float, entries: np.ndarray) -> DoubleMatrix:
         if not np.all((entries >= 1 / _LARGE) & (entries <= _LARGE)):  # outside, underflow is not accounted for
-            return DoubleMatrix(np.diag(entries), np.full((len(entries), len(entries)), np.inf))
-        values = numerator * numerator / (factor * entries)
+            return DoubleMatrix(np.eye(len(entries)), np.full((len(entries), len(entries)), np.inf))
+        with np.errstate(all="ignore"):
+            values = numerator * numerator / (factor * entries)
         return DoubleMatrix(np.diag(values), np.diag(8 * UNIT * np.abs(values) + _UNDERFLOW))
 
     def scaled(self, matrix: DoubleMatrix, factor: float) -> DoubleMatrix:
-        return _rounded(factor * matrix.middle, abs(factor) * matrix.radius)
+        with np.errstate(all="ignore"):
+            return _rounded(factor * matrix.middle, abs(factor) * matrix.radius)
 
     def semidefinite(self, blocks: dict[tuple[int, int], DoubleMatrix], count: int) -> bool:
         middle = {key: block.middle for key, block in blocks.items()}
