@@ -9,7 +9,7 @@ Delta,
       [ A'                                            Gamma ]  >= 0
 
   is the Schur complement of the bound of `slope_relaxation`: whatever it returns is contractive, up to rounding,
-  and its Gamma gives the multipliers. Measured, its distance is 0.1 to 2.3 % above the least.
+  and its Gamma gives the multipliers. Its distance is at or a few per cent above the least.
 
 - `nearest_contractive_weights`: cutting planes. mu(B + D_j (A + Delta)) <= c for a list of patterns D_j gives a
 distance

@@ -68,7 +68,7 @@ def multiplier_matrix(field: SlopeField, multipliers: Array) -> Array:
     acting = field.acting
     if multipliers.shape != (field.neurons,) or not np.all(multipliers[acting] > 0):
         raise ValueError(f"`multipliers` must be {field.neurons} numbers, positive for neurons that act; got the shape "
-                         f"{multipliers.shape} and least entry {np.min(multipliers, initial=np.inf)!r}.")
+                         f"{multipliers.shape} and least entry {float(np.min(multipliers, initial=np.inf))!r}.")
     lam, a, e = multipliers[acting], field.inputs[acting], field.dense_outputs[:, acting]
     total: Array = field.nominal + (a.T * lam) @ a + (e * (field.radius**2 / (4 * lam))) @ e.T
     return total

@@ -41,16 +41,17 @@ class SampledField:
         object.__setattr__(self, "times", times)
         object.__setattr__(self, "inputs", inputs)
         if times.ndim != 1 or len(times) < 2 or not np.all(np.diff(times) > 0):
-            raise ValueError(f"`times` must be at least two increasing numbers, got {times!r}.")
+            raise ValueError(f"`times` must be at least two increasing numbers, got {times.tolist()}.")
         if inputs.ndim != 3 or len(inputs) != len(times) or inputs.shape[1] != inputs.shape[2]:
             raise ValueError(f"`inputs` must have the shape ({len(times)}, n, n), one matrix per time; got "
                              f"{inputs.shape}.")
         if not 0 <= self.lipschitz < np.inf:
             raise ValueError(f"`lipschitz` must be a finite number of at least 0, got {self.lipschitz!r}.")
-        speeds = np.linalg.norm(np.diff(inputs, axis=0), 2, axis=(1, 2)) / np.diff(times)
-        if np.max(speeds) > self.lipschitz * (1 + 1e-9) + 1e-300:
-            raise ValueError(f"`lipschitz` is {self.lipschitz!r}, but the samples change by {np.max(speeds)!r} per "
-                             f"unit of time after t = {times[np.argmax(speeds)]!r}.")
+        speeds: Array = np.linalg.norm(np.diff(inputs, axis=0), 2, axis=(1, 2)) / np.diff(times)
+        fastest = int(np.argmax(speeds))
+        if speeds[fastest] > self.lipschitz * (1 + 1e-9) + 1e-300:
+            raise ValueError(f"`lipschitz` is {self.lipschitz!r}, but the samples change by {float(speeds[fastest])!r} "
+                             f"per unit of time after t = {float(times[fastest])!r}.")
 
     def at(self, j: int) -> SlopeField:
         """The field at the j-th time."""

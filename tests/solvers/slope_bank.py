@@ -24,7 +24,7 @@ def random_weights(n, seed):
 
 
 def structured(n, seed):
-    """Named matrices of order n, among them those with degenerate top eigenvalues and those that trap local searches."""
+    """Named matrices of order n, some with degenerate top eigenvalues, some that trap local searches."""
     rng = np.random.default_rng(seed)
     z = rng.standard_normal((n, n)) / np.sqrt(n)
     skew, orthogonal = (z - z.T) / np.sqrt(2), np.linalg.qr(z)[0]

@@ -235,7 +235,7 @@ def test_hidden_symmetries_are_found():
 
 
 def test_boxes_are_raised_exactly_if_all_their_patterns_are():
-    """Where the answer is yes, every pattern of the box becomes larger; for full patterns it is yes whenever one does."""
+    """If it says so, every pattern of the box becomes larger; of a single pattern it says so whenever that does."""
     symmetries = find_symmetries(SlopeField(circulant(6), 0.1))
     rng = np.random.default_rng(0)
     boxes = rng.choice([-1, 0, 1], size=(300, 6), p=[0.4, 0.2, 0.4])

@@ -55,7 +55,7 @@ def test_it_never_exceeds_the_truth(name):
 
 
 def test_outer_newton_steps_of_the_fact():
-    """With the exact inner level, from the left and without overshooting; the derivative is the sum over slopes at m."""
+    """With the exact inner level: from the left, never too far; the derivative is the sum over the slopes at m."""
     field = SlopeField(A3 - 0.9 * np.eye(3), 0.0)
 
     def inner(m):

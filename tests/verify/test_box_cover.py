@@ -20,10 +20,10 @@ def leaves(rng, k, splits):
         if not len(free):
             boxes.append(box)
             continue
+        position = rng.choice(free)
         for sign in (1, -1):
             child = box.copy()
-            child[rng.choice(free) if sign == 1 else last] = sign
-            last = int(np.flatnonzero(child != box)[0])
+            child[position] = sign
             boxes.append(child)
     return np.array(boxes)
 

@@ -83,7 +83,7 @@ def test_double_precision_decides_by_a_small_margin(slack, arithmetics):
 
 
 def test_balls_decide_where_double_precision_cannot():
-    """mu of the scalar -1 times slopes in [1, 2] is -1 exactly, by lam = 1 / 4: no margin is left, and none by doubles."""
+    """-1 times slopes in [1/2, 1] is at most -1/2, by lam = 1/8 exactly: a margin of one ulp is for balls."""
     claim = LogNormClaim(np.array([[-1.0, 0], [0, -1]]), 0.5, 1.0, -0.5 + 2.0**-52)
     proof = LogNormProof(np.zeros((1, 2), dtype=int), np.full((1, 2), 0.125))
     assert check_log_norm(claim, proof, balls=False).decision is Decision.NOT_PROVED
