@@ -21,7 +21,7 @@ from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
 # Above this order Lanczos steps from a good start are cheaper than the dense eigenvalue decomposition.
-_DENSE_ORDER = 400
+DENSE_ORDER = 400
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -169,7 +169,7 @@ def top_pair(field: SlopeField, slopes: Array, start: Array | None = None) -> To
     their transposes only; where these do not converge, dense again.
     """
     n = field.size
-    if n > _DENSE_ORDER and start is not None:
+    if n > DENSE_ORDER and start is not None:
         operator = LinearOperator((n, n), matvec=lambda x: _multiply(field, slopes, x.ravel()), dtype=np.float64)
         try:
             vector = eigsh(operator, k=1, which="LA", v0=start, tol=1e-10, maxiter=50)[1][:, 0]

@@ -14,7 +14,7 @@ import dataclasses
 import numpy as np
 
 from .contractivity_sdp import LogNormUpperBound
-from .logarithmic_norm import Array, SlopeField
+from .logarithmic_norm import DENSE_ORDER, Array, SlopeField, top_pair
 from .slope_gradient_flow import LogNormLowerBound
 
 _GAIN = 1e-12
@@ -79,14 +79,16 @@ def rounded_slopes(field: SlopeField, density: Array, count: int, rng: np.random
 def alternate(field: SlopeField, starts: Array, sweeps: int = 1000) -> LogNormLowerBound:
     """Alternating ascent from slopes of shape (batch, k); the best vertex reached by any member."""
     slopes = starts
-    values, vectors = _top(field, slopes)
+    # Lanczos may meet a start vector orthogonal to the top eigenvector; a random one is not.
+    near = np.random.default_rng(0).standard_normal((len(starts), field.size))
+    values, vectors = _top(field, slopes, near)
     history = [float(values.max())]
     for _ in range(sweeps):
         trial = field.best_response(vectors)
         moving = np.any(trial != slopes, axis=1)
         if not np.any(moving):
             break
-        reached, directions = _top(field, trial[moving])
+        reached, directions = _top(field, trial[moving], vectors[moving])
         # A start inside the box may lie above its best vertex only by rounding; a cycle of ties would never end.
         better = reached > values[moving] + _GAIN * np.maximum(1, np.abs(values[moving]))
         if not np.any(better):
@@ -99,7 +101,11 @@ def alternate(field: SlopeField, starts: Array, sweeps: int = 1000) -> LogNormLo
     return LogNormLowerBound(float(values[best]), slopes[best], vectors[best], len(history) - 1, tuple(history))
 
 
-def _top(field: SlopeField, slopes: Array) -> tuple[Array, Array]:
+def _top(field: SlopeField, slopes: Array, near: Array | None = None) -> tuple[Array, Array]:
+    """Top eigenvalues and eigenvectors of a batch; `near`: vectors to start Lanczos from, for large fields."""
+    if field.size > DENSE_ORDER and near is not None:
+        pairs = [top_pair(field, d, start) for d, start in zip(slopes, near, strict=True)]
+        return np.array([pair.value for pair in pairs]), np.array([pair.vector for pair in pairs])
     values, vectors = np.linalg.eigh(field.symmetric(slopes))
     return values[:, -1].copy(), vectors[:, :, -1].copy()
 
@@ -114,24 +120,28 @@ def best_flip(field: SlopeField, slopes: Array) -> Array | None:
     values, vectors = np.linalg.eigh(field.symmetric(slopes))
     p, q = field.through_outputs(vectors.T).T, field.inputs @ vectors
     change = np.where(slopes > field.centre, field.lower, field.upper) - slopes
-    products = (p * p, p * q, q * q)
 
-    def exceeds(level: Array) -> np.ndarray:
-        inverse = 1 / (level[:, None] - values)
-        alpha, beta, gamma = (np.sum(product * inverse, axis=1) for product in products)
-        return np.asarray((1 - change * beta / 2) ** 2 < change**2 * alpha * gamma / 4)
+    def exceeds(members: np.ndarray, level: Array) -> np.ndarray:
+        inverse, a, b = 1 / (level[:, None] - values), p[members], q[members]
+        alpha, beta, gamma = (np.sum(product * inverse, axis=1) for product in (a * a, a * b, b * b))
+        delta = change[members]
+        return np.asarray((1 - delta * beta / 2) ** 2 < delta**2 * alpha * gamma / 4)
 
     size = max(1.0, float(np.max(np.abs(values), initial=0.0)))
-    low = np.full(field.neurons, values[-1] + _GAIN * size)
-    raising = exceeds(low)
-    if not np.any(raising):
+    everyone = np.arange(field.neurons)
+    raising = everyone[exceeds(everyone, np.full(field.neurons, values[-1] + _GAIN * size))]
+    if not len(raising):
         return None
-    high = low + np.abs(change) * np.linalg.norm(p, axis=1) * np.linalg.norm(q, axis=1)
+    low = np.full(len(raising), values[-1] + _GAIN * size)
+    high = low + (np.abs(change) * np.linalg.norm(p, axis=1) * np.linalg.norm(q, axis=1))[raising]
     for _ in range(_BISECTIONS):
+        # Whoever cannot reach what another surely does is out.
+        kept = high >= low.max()
+        raising, low, high = raising[kept], low[kept], high[kept]
         middle = (low + high) / 2
-        above = exceeds(middle)
+        above = exceeds(raising, middle)
         low, high = np.where(above, middle, low), np.where(above, high, middle)
-    chosen = int(np.argmax(np.where(raising, low, -np.inf)))
+    chosen = int(raising[np.argmax(low)])
     flipped = slopes.copy()
     flipped[chosen] += change[chosen]
     return flipped

@@ -1,4 +1,4 @@
-"""The feedforward analogue sup_D ||W_3 D_2 W_2 D_1 W_1||: a small network whose worst slopes are known by enumeration."""
+"""The feedforward analogue sup_D ||W_3 D_2 W_2 D_1 W_1||: a small network whose worst slopes are known."""
 
 import itertools
 import math
