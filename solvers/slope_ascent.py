@@ -10,6 +10,8 @@ A flip moves one slope to its other end. It changes sym J by a matrix of rank tw
 """
 
 import dataclasses
+import math
+import time
 
 import numpy as np
 
@@ -29,7 +31,7 @@ class SlopeAscent:
 
     **Arguments:** `restarts`: the middle of the box, its upper end, its lower end, then random vertices; `roundings`:
     starts drawn from a semidefinite bound's X, if one is given; `flips`: whether to search by flips; `seed`: of all
-    choices.
+    choices; `sweeps`: the most of one ascent; `time_limit`: seconds, looked at after every batch and every flip.
     """
 
     restarts: int = 20
@@ -37,26 +39,30 @@ class SlopeAscent:
     flips: bool = True
     seed: int = 0
     sweeps: int = 1000
+    time_limit: float = math.inf
 
     def __post_init__(self) -> None:
         for name in ("restarts", "sweeps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+        if not self.time_limit > 0:
+            raise ValueError(f"`time_limit` must be positive seconds, got {self.time_limit!r}.")
 
     def solve(self, field: SlopeField, bound: LogNormUpperBound | None = None) -> LogNormLowerBound:
         """The best vertex found. `bound`: a semidefinite bound whose X is rounded for more starts."""
-        rng = np.random.default_rng(self.seed)
+        rng, deadline = np.random.default_rng(self.seed), time.perf_counter() + self.time_limit
         starts = np.where(rng.random((self.restarts, field.neurons)) < 0.5, field.lower, field.upper)
         constant = np.array([field.centre, field.upper, field.lower])[: self.restarts]
         starts[: len(constant)] = constant[:, None]
         if bound is not None:
             starts = np.concatenate([starts, rounded_slopes(field, bound.density, self.roundings, rng)])
         cut = max(1, _BATCH_ENTRIES // max(1, field.size**2))
-        best = max(
-            (alternate(field, starts[k : k + cut], self.sweeps) for k in range(0, len(starts), cut)),
-            key=lambda found: found.value,
-        )
-        while self.flips:
+        best = alternate(field, starts[:cut], self.sweeps)
+        for k in range(cut, len(starts), cut):
+            if time.perf_counter() > deadline:
+                break
+            best = max(best, alternate(field, starts[k : k + cut], self.sweeps), key=lambda found: found.value)
+        while self.flips and time.perf_counter() < deadline:
             flipped = best_flip(field, best.slopes)
             if flipped is None:
                 break

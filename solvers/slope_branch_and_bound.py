@@ -252,7 +252,9 @@ class _Search:
         self.deadline = self.begin + settings.limits.time_limit
         self.field, self.exponent = field.normalised()
         self.root = upper_bound(field, settings.limits)
-        incumbent = settings.ascent.solve(self.field, self.root)
+        # A quarter of the time at most for the first vertices: the search itself finds better ones.
+        share = min(settings.ascent.time_limit, settings.limits.time_limit / 4)
+        incumbent = dataclasses.replace(settings.ascent, time_limit=share).solve(self.field, self.root)
         scaled_level = -math.inf if level is None else float(np.ldexp(level, -self.exponent))
         none = SlopeSymmetries(*(np.zeros((0, field.neurons), dtype=np.intp) for _ in range(2)))
         self.pruning = _Pruning(incumbent.value, settings.limits.tolerance, scaled_level, none)

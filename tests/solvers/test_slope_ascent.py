@@ -1,3 +1,5 @@
+import time
+
 import numpy as np
 import pytest
 from netgain.solvers.contractivity_sdp import upper_bound
@@ -82,6 +84,16 @@ def test_seeds_decide():
     assert np.array_equal(first.slopes, again.slopes)
 
 
+def test_time_limits_are_kept():
+    field = SlopeField(random_weights(300, 0), 0.1)
+    begin = time.perf_counter()
+    found = SlopeAscent(time_limit=0.3).solve(field)
+    assert time.perf_counter() - begin < 2
+    assert found.value == pytest.approx(logarithmic_norm(field.jacobian(found.slopes)), abs=1e-9)
+
+
 def test_settings_are_checked():
+    with pytest.raises(ValueError, match="`time_limit` must be positive seconds, got 0"):
+        SlopeAscent(time_limit=0)
     with pytest.raises(ValueError, match="`restarts` must be at least 1, got 0"):
         SlopeAscent(restarts=0)
