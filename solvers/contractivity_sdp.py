@@ -81,8 +81,6 @@ def evaluate(field: SlopeField, multipliers: Array) -> float:
 
 def closed_form_multipliers(field: SlopeField) -> Array:
     """lam_i = r |e_i| / (2 |a_i|), 0 where that is no number."""
-    if field.radius == 0:
-        return field.acting.astype(np.float64)
     multipliers: Array = np.where(field.acting, np.exp(starting_multipliers(field)), 0.0)
     return multipliers
 
@@ -108,7 +106,7 @@ def upper_bound(field: SlopeField, limits: Limits | None = None, start: Array | 
     limits = limits or Limits()
     begin = time.perf_counter()
     scaled, exponent = field.normalised()
-    if field.radius == 0 or not np.any(field.acting):
+    if not np.any(field.acting):
         values, vectors = np.linalg.eigh(field.nominal)
         return LogNormUpperBound(float(values[-1]), float(values[-1]), closed_form_multipliers(field),
                                  np.outer(vectors[:, -1], vectors[:, -1]), Status.OPTIMAL, 0,

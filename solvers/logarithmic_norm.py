@@ -22,6 +22,7 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 
 # Above this order Lanczos steps from a good start are cheaper than the dense eigenvalue decomposition.
 DENSE_ORDER = 400
+_WIDEST = 1e100
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -31,7 +32,8 @@ class SlopeField:
     **Attributes:** `inputs`: A, shape (k, n); `lower`, `upper`: the slope interval of every neuron; `outputs`: E, shape
     (n, k), or None for the identity; `linear`: B, shape (n, n), or None for zero.
 
-    **Raises:** `ValueError` for shapes that do not fit, numbers that are not finite, or an empty interval.
+    **Raises:** `ValueError` for shapes that do not fit, no neurons or states, numbers that are not finite or so large or
+    small that their products leave the range of float64, or an empty interval.
     """
 
     inputs: Array
@@ -59,9 +61,16 @@ class SlopeField:
             if values is not None and not np.all(np.isfinite(values)):
                 raise ValueError(f"`{name}` holds numbers that are not finite: {int(np.sum(~np.isfinite(values)))} of "
                                  f"{values.size}.")
+        if not self.inputs.size:
+            raise ValueError(f"`inputs` has the shape ({k}, {n}): there is nothing to bound.")
         if not -np.inf < self.lower <= self.upper < np.inf:
             raise ValueError(f"The slope interval must satisfy lower <= upper, both finite; got [{self.lower!r}, "
                              f"{self.upper!r}].")
+        for name, size in (("inputs", _largest(self.inputs)), ("linear", _largest(self.linear)),
+                           ("outputs", _largest(self.outputs)), ("lower", abs(self.lower)), ("upper", abs(self.upper))):
+            if size > _WIDEST or 0 < size < 1 / _WIDEST:
+                raise ValueError(f"The largest modulus in `{name}` is {size!r}, and products would leave the range of "
+                                 f"float64; choose units in which it lies between {1 / _WIDEST:.0e} and {_WIDEST:.0e}.")
 
     @property
     def size(self) -> int:
@@ -85,8 +94,8 @@ class SlopeField:
 
     @functools.cached_property
     def acting(self) -> np.ndarray:
-        """Which neurons matter: those with e_i and a_i both not zero."""
-        acting: np.ndarray = np.any(self.inputs != 0, axis=1)
+        """Whose slope matters: the neurons with e_i and a_i both not zero; none if the interval is a point."""
+        acting: np.ndarray = np.any(self.inputs != 0, axis=1) & (self.radius > 0)
         return acting if self.outputs is None else acting & np.any(self.outputs != 0, axis=0)
 
     @functools.cached_property
@@ -131,8 +140,7 @@ class SlopeField:
         """The field divided by 2^exponent, of a size near 1, and the exponent; exact but for underflow."""
         reach = max(abs(self.lower), abs(self.upper))
         outputs = 1.0 if self.outputs is None else float(np.max(np.linalg.norm(self.outputs, axis=0), initial=0.0))
-        inputs = float(np.max(np.linalg.norm(self.inputs / _largest(self.inputs), axis=1), initial=0.0))
-        sizes = [reach * outputs * inputs * _largest(self.inputs)]
+        sizes = [reach * outputs * float(np.max(np.linalg.norm(self.inputs, axis=1)))]
         if self.linear is not None:
             sizes.append(_largest(self.linear))
         largest = max(sizes)
@@ -141,9 +149,9 @@ class SlopeField:
         return dataclasses.replace(self, inputs=np.ldexp(self.inputs, -exponent), linear=linear), exponent
 
 
-def _largest(matrix: Array) -> float:
-    """The largest modulus of an entry; 1 for a matrix of zeros, so that one can divide by it."""
-    return float(np.max(np.abs(matrix), initial=0.0)) or 1.0
+def _largest(matrix: Array | None) -> float:
+    """The largest modulus of an entry."""
+    return 0.0 if matrix is None else float(np.max(np.abs(matrix), initial=0.0))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -172,6 +172,7 @@ def test_units_do_not_matter(exponent):
 def test_fields_with_nothing_to_relax(field, value):
     assert upper_bound(field, TIGHT).value == pytest.approx(value, abs=1e-7)
     assert brute_force(field)[0] == pytest.approx(value)
+    assert evaluate(field, upper_bound(field).multipliers) == pytest.approx(value, abs=1e-5)
 
 
 def test_idle_neurons_do_not_change_the_bound():

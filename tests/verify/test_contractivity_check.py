@@ -241,6 +241,9 @@ def test_idle_neurons_and_single_points_need_no_multipliers():
     point = LogNormClaim(A3, 1.0, 1.0, 0.1227098)
     assert check_log_norm(point, LogNormProof(np.zeros((1, 3), dtype=int), np.zeros((1, 3)))).proved
     assert not check_log_norm(dataclasses.replace(point, level=0.1227097), LogNormProof(zero, np.zeros((1, 3)))).proved
+    field = SlopeField(A3, 1.0)
+    found = SlopeBranchAndBound().solve(field)
+    assert prove_log_norm(field, all_boxes(found.leaves), found.upper).claim.level == pytest.approx(0.1227097, abs=1e-7)
 
 
 def test_the_checker_imports_no_solver():
