@@ -32,8 +32,8 @@ class SlopeField:
     **Attributes:** `inputs`: A, shape (k, n); `lower`, `upper`: the slope interval of every neuron; `outputs`: E, shape
     (n, k), or None for the identity; `linear`: B, shape (n, n), or None for zero.
 
-    **Raises:** `ValueError` for shapes that do not fit, no neurons or states, numbers that are not finite or so large or
-    small that their products leave the range of float64, or an empty interval.
+    **Raises:** `ValueError` for shapes that do not fit, no neurons or states, numbers that are not finite or so large
+    or small that their products leave the range of float64, or an empty interval.
     """
 
     inputs: Array

@@ -5,21 +5,16 @@ The file is JSON; numbers are written so that float64 is read back exactly. Anyo
 """
 
 import dataclasses
-import hashlib
 import importlib.metadata
-import json
-import math
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .sealed_json import CertificateError as CertificateError
+from .sealed_json import integer, number, read_sealed, sealed, write_sealed
+
 SCHEMA = "netgain-certificate/1"
-
-
-class CertificateError(ValueError):
-    """A certificate file cannot be read, or is not what it was when written; the text says how it differs."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -61,17 +56,11 @@ class Certificate:
             "evidence": {"solver": self.solver, "arithmetic": self.arithmetic, "seconds": round(self.seconds, 6)},
             "versions": self.versions,
         }
-        return {**body, "sha256": _seal(body)}
+        return sealed(body)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the certificate; an existing file is replaced only once the new one is complete."""
-        target = Path(path)
-        part = target.with_name(target.name + ".part")
-        try:
-            part.write_text(json.dumps(self.to_json(), indent=1) + "\n", encoding="utf-8")
-            part.replace(target)
-        finally:
-            part.unlink(missing_ok=True)
+        write_sealed(path, self.to_json())
 
 
 def load_certificate(path: str | os.PathLike[str]) -> Certificate:
@@ -80,35 +69,21 @@ def load_certificate(path: str | os.PathLike[str]) -> Certificate:
     **Raises:** `CertificateError` if the file is missing, truncated, of another schema, altered, or holds something
     else than finite numbers where numbers belong.
     """
-    try:
-        content = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise CertificateError(f"{path}: the certificate cannot be read: {error}") from error
-    try:
-        body = json.loads(content)
-        seal = body.pop("sha256", None) if isinstance(body, dict) else None
-        intact = seal == _seal(body)
-    except (ValueError, RecursionError) as error:
-        raise CertificateError(f"{path}: not a complete JSON file ({error}); was it truncated?") from error
-    if not isinstance(body, dict) or body.get("schema") != SCHEMA:
-        found = body.get("schema") if isinstance(body, dict) else type(body).__name__
-        raise CertificateError(f"{path}: expected a certificate of schema {SCHEMA!r}, found {found!r}.")
-    if not intact:
-        raise CertificateError(f"{path}: the content does not match its SHA-256: the file was altered after writing.")
+    body = read_sealed(path, SCHEMA)
     try:
         claim, evidence = body["claim"], body["evidence"]
         question = tuple(claim[key] for key in ("question", "norm_in", "norm_out", "region"))
         if question != ("lipschitz", "l2", "l2", "all inputs"):
             raise CertificateError(f"{path}: only global l2 Lipschitz bounds can be checked, the claim is {question}.")
         certificate = Certificate(
-            value=_number(claim["value"]),
+            value=number(claim["value"]),
             digest=str(body["model_digest"]),
-            multipliers=tuple(np.array([_number(v) for v in array], dtype=np.float64) for array in body["multipliers"]),
-            exponents=tuple(_integer(exponent) for exponent in body["exponents"]),
-            output_exponent=_integer(body["output_exponent"]),
+            multipliers=tuple(np.array([number(v) for v in array], dtype=np.float64) for array in body["multipliers"]),
+            exponents=tuple(integer(exponent) for exponent in body["exponents"]),
+            output_exponent=integer(body["output_exponent"]),
             solver=str(evidence["solver"]),
             arithmetic=str(evidence["arithmetic"]),
-            seconds=_number(evidence["seconds"]),
+            seconds=number(evidence["seconds"]),
             versions={str(key): str(value) for key, value in body["versions"].items()},
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -118,24 +93,6 @@ def load_certificate(path: str | os.PathLike[str]) -> Certificate:
     return certificate
 
 
-def _number(value: Any) -> float:
-    """A JSON number that float64 holds; conversions that Python would make of anything else are not wanted here."""
-    if type(value) not in (int, float) or not math.isfinite(value) or float(value) != value:
-        raise ValueError(f"{value!r} is not a finite float64 number")
-    return float(value)
-
-
-def _integer(value: Any) -> int:
-    if type(value) is not int:
-        raise ValueError(f"{value!r} is not an integer")
-    return value
-
-
 def versions() -> dict[str, str]:
     """Versions of what a proof rests on."""
     return {name: importlib.metadata.version(name) for name in ("netgain", "numpy", "scipy", "python-flint")}
-
-
-def _seal(body: dict[str, Any]) -> str:
-    canonical = json.dumps(body, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()

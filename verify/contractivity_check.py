@@ -33,6 +33,7 @@ class Decision(enum.Enum):
     """What the checker found. The value says what it means."""
 
     PROVED = "The multipliers prove the claim for these matrices."
+    OTHER_MATRICES = "The certificate belongs to other matrices: the digests differ."
     MALFORMED = "The arrays of the certificate do not fit the claim, or hold numbers that are not finite or negative."
     NOT_COVERED = "The boxes do not cover all slopes, so nothing is proved about the rest."
     NOT_PROVED = "On some box the multipliers do not prove the claimed value."

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 from netgain.verify import Certificate, CertificateError, Outcome, check, lipschitz, load_certificate
-from netgain.verify.certificate import _seal
+from netgain.verify.sealed_json import sealed
 from small_networks import BANK, TINY
 
 
@@ -31,7 +31,7 @@ def body_of(path):
 def write(path, body, reseal=True):
     """What someone who has read the source could write."""
     body = {key: value for key, value in body.items() if key != "sha256"} if reseal else body
-    path.write_text(json.dumps({**body, "sha256": _seal(body)} if reseal else body))
+    path.write_text(json.dumps(sealed(body) if reseal else body))
 
 
 def put(body, keys, value):
