@@ -22,7 +22,7 @@ import time
 
 import numpy as np
 
-from .balls import precision
+from .balls import lower, precision
 from .box_cover import covers
 from .enclosed_matrix import BALLS, DOUBLE, M, Matrices
 
@@ -143,6 +143,26 @@ def check_log_norm(claim: LogNormClaim, proof: LogNormProof, balls: bool = True)
         else:
             return verdict(Decision.NOT_PROVED)
     return verdict(Decision.PROVED, f"{needed} bits" if needed else "double")
+
+
+def log_norm_at(claim: LogNormClaim, slopes: np.ndarray, vector: np.ndarray) -> float:
+    """A proved lower bound of mu(J(D)) at these slopes: the Rayleigh quotient of `vector`, rounded downwards.
+
+    **Raises:** `ValueError` for slopes outside the claim's interval, or a vector that is zero or not finite.
+    """
+    if not np.all((slopes >= claim.lower) & (slopes <= claim.upper)):
+        raise ValueError(f"Slopes must lie in [{claim.lower!r}, {claim.upper!r}]; these reach from "
+                         f"{float(np.min(slopes))!r} to {float(np.max(slopes))!r}.")
+    if not np.all(np.isfinite(vector)) or not np.any(vector):
+        raise ValueError("`vector` must be finite and not zero.")
+    with precision(_PRECISIONS[0]):
+        x = BALLS.exact(vector[:, None])
+        y = BALLS.diagonal(slopes) * (BALLS.exact(claim.inputs) * x)
+        left = x if claim.outputs is None else BALLS.exact(claim.outputs.T) * x
+        total = (left.transpose() * y)[0, 0]
+        if claim.linear is not None:
+            total += (x.transpose() * (BALLS.exact(claim.linear) * x))[0, 0]
+        return lower(total / (x.transpose() * x)[0, 0])
 
 
 def _fits(claim: LogNormClaim, proof: LogNormProof) -> bool:
