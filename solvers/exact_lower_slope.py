@@ -39,45 +39,83 @@ def exact_lower_slope(
 ) -> EnclosedLowerSlope:
     """Encloses m* in [low, high] with high - low <= tolerance, or as well as the search's time limit allows.
 
+    A search that half of the time left does not decide is given up, and m moves halfway to what is proved already, at
+    first by the semidefinite bound: the farther right, the easier.
+
     **Arguments:** `field`: its `lower` is the left end of the m tried; `tolerance`: absolute, in m.
     """
-    search = search or SlopeBranchAndBound()
-    begin, m, low = time.perf_counter(), field.lower, field.lower
-    history: list[tuple[float, float]] = []
-
-    def within(seconds_used: float) -> SlopeBranchAndBound:
-        remaining = max(search.limits.time_limit - seconds_used, 1e-3)
-        return dataclasses.replace(search, limits=dataclasses.replace(search.limits, time_limit=remaining))
-
-    while True:
-        worst = within(time.perf_counter() - begin).solve(field.with_lower(m), level)
-        history.append((m, worst.lower))
-        seconds = time.perf_counter() - begin
-        if worst.upper <= level:
-            return EnclosedLowerSlope(low, m, worst, tuple(history), Status.OPTIMAL, seconds)
-        if worst.lower <= level:
-            return _stopped(field, level, low, worst, history, begin)
-        root = pattern_root(field.with_lower(m), worst.slopes, level)
-        if root is None:
-            return EnclosedLowerSlope(None, None, worst, tuple(history), Status.OPTIMAL, seconds)
-        low = root
-        m = min(max(root + tolerance, np.nextafter(m, np.inf)), field.upper)
+    return _Enclosure(field, level, search or SlopeBranchAndBound(), tolerance).run()
 
 
-def _stopped(field: SlopeField, level: float, low: float, worst: WorstLogNorm, history: list[tuple[float, float]],
-             begin: float) -> EnclosedLowerSlope:
-    """The search was stopped undecided: the semidefinite bound still gives an upper end, proved by one box."""
-    certified = least_lower_slope(field, level).lower_slope
-    if certified is not None:
+class _Enclosure:
+    """low, high with the search that proved it, and `hard`: the largest m in between that no search decided."""
+
+    def __init__(self, field: SlopeField, level: float, search: SlopeBranchAndBound, tolerance: float):
+        self.field, self.level, self.search, self.tolerance = field, level, search, tolerance
+        self.begin = time.perf_counter()
+        self.low = field.lower
+        self.high: float | None = None
+        self.hard: float | None = None
+        self.history: list[tuple[float, float]] = []
+
+    def run(self) -> EnclosedLowerSlope:
+        m, proof = self.field.lower, None
+        while True:
+            worst = self.solve(m)
+            if worst.upper <= self.level:
+                self.high, proof = m, worst
+                if m == self.field.lower:
+                    return self.result(worst, Status.OPTIMAL)
+            elif worst.lower > self.level:
+                root = pattern_root(self.field.with_lower(m), worst.slopes, self.level)
+                if root is None:
+                    return self.result(worst, Status.OPTIMAL, empty=True)
+                self.low = root
+            else:
+                self.hard = m
+                if proof is None:
+                    proof = self.by_semidefinite_bound()
+            if self.high is not None and self.high - self.low <= self.tolerance * (1 + 1e-9):
+                return self.result(proof or worst, Status.OPTIMAL)
+            if worst.status is Status.INTERRUPTED or self.left < 0.02 * self.search.limits.time_limit:
+                stopped = Status.INTERRUPTED if worst.status is Status.INTERRUPTED else Status.TIME_LIMIT
+                return self.result(proof or worst, stopped)
+            m = self.next(m)
+
+    @property
+    def left(self) -> float:
+        return self.search.limits.time_limit - (time.perf_counter() - self.begin)
+
+    def next(self, m: float) -> float:
+        if self.hard is None or self.hard <= self.low:
+            # In rounding's reach of the last m, the root would give that m again.
+            least = np.nextafter(m, np.inf) if self.high is None else self.low
+            return float(min(max(self.low + self.tolerance, least), self.field.upper))
+        return (self.hard + (self.field.upper if self.high is None else self.high)) / 2
+
+    def solve(self, m: float) -> WorstLogNorm:
+        limits = dataclasses.replace(self.search.limits, time_limit=max(self.left / 2, 1e-3))
+        worst = dataclasses.replace(self.search, limits=limits).solve(self.field.with_lower(m), self.level)
+        self.history.append((m, worst.lower))
+        return worst
+
+    def by_semidefinite_bound(self) -> WorstLogNorm | None:
+        """Sets `high` to what the semidefinite bound proves, and returns the search of one box that says so."""
+        certified = least_lower_slope(self.field, self.level).lower_slope
         only_root = SlopeBranchAndBound(nodes=1, symmetry=False)
-        worst = only_root.solve(field.with_lower(certified), level)
-        # The multipliers found there may differ from those that `certified` rests on by the solver's tolerance.
-        while worst.upper > level and certified < field.upper:
-            certified = min(certified + 1e-6 * (field.upper - field.lower), field.upper)
-            worst = only_root.solve(field.with_lower(certified), level)
-        certified = certified if worst.upper <= level else None
-    status = Status.INTERRUPTED if worst.status is Status.INTERRUPTED else Status.TIME_LIMIT
-    return EnclosedLowerSlope(low, certified, worst, tuple(history), status, time.perf_counter() - begin)
+        while certified is not None:
+            worst = only_root.solve(self.field.with_lower(certified), self.level)
+            if worst.upper <= self.level:
+                self.high = certified
+                return worst
+            # The multipliers found here may differ from those that `certified` rests on by the solver's tolerance.
+            further = min(certified + 1e-6 * (self.field.upper - self.field.lower), self.field.upper)
+            certified = further if further > certified else None
+        return None
+
+    def result(self, worst: WorstLogNorm, status: Status, empty: bool = False) -> EnclosedLowerSlope:
+        low, high = (None, None) if empty else (self.low, self.high)
+        return EnclosedLowerSlope(low, high, worst, tuple(self.history), status, time.perf_counter() - self.begin)
 
 
 def pattern_root(field: SlopeField, slopes: Array, level: float) -> float | None:
