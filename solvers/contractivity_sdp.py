@@ -79,6 +79,17 @@ def evaluate(field: SlopeField, multipliers: Array) -> float:
     return float(np.linalg.eigvalsh(multiplier_matrix(field, multipliers))[-1])
 
 
+def evaluate_gradient(field: SlopeField, multipliers: Array) -> tuple[float, Array]:
+    """The bound these multipliers give, and its gradient in the inputs A, shape (k, n), for training with a penalty.
+
+    With x the top eigenvector of M(lam): d / dA = r0 E^T x x^T + 2 diag(lam) A x x^T. The multipliers are held.
+    """
+    values, vectors = np.linalg.eigh(multiplier_matrix(field, multipliers))
+    x, lam = vectors[:, -1], np.where(field.acting, multipliers, 0.0)
+    left = field.centre * field.through_outputs(x) + 2 * lam * (field.inputs @ x)
+    return float(values[-1]), np.outer(left, x)
+
+
 def closed_form_multipliers(field: SlopeField) -> Array:
     """lam_i = r |e_i| / (2 |a_i|), 0 where that is no number."""
     multipliers: Array = np.where(field.acting, np.exp(starting_multipliers(field)), 0.0)

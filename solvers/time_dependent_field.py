@@ -14,7 +14,7 @@ import dataclasses
 
 import numpy as np
 
-from .contractivity_sdp import LogNormUpperBound, upper_bound
+from .contractivity_sdp import LogNormUpperBound, least_lower_slope, upper_bound
 from .logarithmic_norm import Array, SlopeField
 from .result import Limits
 
@@ -84,6 +84,24 @@ def upper_bounds_along(sampled: SampledField, limits: Limits | None = None) -> A
         bounds.append(upper_bound(sampled.at(j), limits, start))
     rate, log_gain = tents(np.array([bound.value for bound in bounds]), sampled.times, sampled.speed)
     return AlongTime(tuple(bounds), rate, log_gain)
+
+
+def certified_lower_slope_along(sampled: SampledField, level: float, limits: Limits | None = None) -> float | None:
+    """The least m found for which mu <= level holds at all times on [m, upper]^k, also between the grid points.
+
+    A tent over bounds v, w at the ends of an interval of length h is at most max(v, w) + speed h / 2, so every grid
+    point has to keep the level less that, with the longer of its two intervals. None where some grid point cannot.
+    """
+    steps = np.diff(sampled.times)
+    longest = np.maximum(np.append(steps, 0.0), np.append(0.0, steps))
+    m = sampled.lower
+    for j, step in enumerate(longest):
+        field = sampled.at(j).with_lower(m)
+        found = least_lower_slope(field, level - sampled.speed * float(step) / 2, limits).lower_slope
+        if found is None:
+            return None
+        m = found
+    return m
 
 
 def tents(values: Array, times: Array, speed: float) -> tuple[float, float]:

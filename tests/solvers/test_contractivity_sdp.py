@@ -1,3 +1,4 @@
+import dataclasses
 import math
 import time
 
@@ -8,6 +9,7 @@ from netgain.solvers.contractivity_sdp import (
     closed_form_bound,
     closed_form_multipliers,
     evaluate,
+    evaluate_gradient,
     least_lower_slope,
     multiplier_matrix,
     norm_bound,
@@ -226,6 +228,20 @@ def test_a_stopped_solve_still_bounds():
     assert bound.value <= closed_form_bound(field) + 1e-9
     assert evaluate(field, bound.multipliers) == bound.value
     assert bound.value > upper_bound(field, Limits(tolerance=1e-3)).dual_bound
+
+
+@pytest.mark.parametrize("make", [general_field, lambda seed: SlopeField(random_weights(4, seed), 0.1)])
+def test_gradient_of_the_bound_in_the_weights(make):
+    field, multipliers = make(0), np.exp(np.random.default_rng(1).normal(-1, 0.5, make(0).neurons))
+    value, gradient = evaluate_gradient(field, multipliers)
+    assert value == pytest.approx(evaluate(field, multipliers))
+    for i, j in np.ndindex(field.inputs.shape):
+        ends = []
+        for step in (1e-6, -1e-6):
+            inputs = field.inputs.copy()
+            inputs[i, j] += step
+            ends.append(evaluate(dataclasses.replace(field, inputs=inputs), multipliers))
+        assert gradient[i, j] == pytest.approx((ends[0] - ends[1]) / 2e-6, abs=1e-6)
 
 
 def test_bad_multipliers_are_refused():

@@ -1,10 +1,11 @@
+import dataclasses
 import math
 
 import numpy as np
 import pytest
 from netgain.solvers.contractivity_sdp import upper_bound
 from netgain.solvers.logarithmic_norm import SlopeField
-from netgain.solvers.time_dependent_field import SampledField, tents, upper_bounds_along
+from netgain.solvers.time_dependent_field import SampledField, certified_lower_slope_along, tents, upper_bounds_along
 
 from .slope_bank import brute_force, structured
 
@@ -36,6 +37,20 @@ def test_finer_grids_tend_to_the_integral():
     assert fine.rate < coarse.rate
     assert fine.log_gain < coarse.log_gain
     assert fine.log_gain == pytest.approx(np.trapezoid([b.value for b in fine.bounds], dx=0.005), abs=0.02)
+
+
+LEVEL = 0.25
+
+
+def test_slopes_that_keep_the_level_at_all_times():
+    fine = sampled(101)
+    m = certified_lower_slope_along(fine, LEVEL)
+    assert 0.1 < m < 1
+    assert upper_bounds_along(dataclasses.replace(fine, lower=m)).rate <= LEVEL
+    assert max(brute_force(SlopeField(weights(t), m))[0] for t in np.linspace(0, 1, 53)) <= LEVEL
+    assert certified_lower_slope_along(sampled(11), LEVEL) > m
+    assert certified_lower_slope_along(fine, 10.0) == 0.1
+    assert certified_lower_slope_along(fine, -10.0) is None
 
 
 @pytest.mark.parametrize("seed", range(6))
