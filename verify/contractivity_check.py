@@ -66,6 +66,8 @@ class LogNormClaim:
             (self.outputs is not None or k == n)
             and all(array is None or array.shape == shape for array, shape in shapes)
             and all(array.dtype == np.float64 and np.all(np.isfinite(array)) for array in arrays)
+            # An integer might be rounded on its way into a matrix.
+            and all(isinstance(value, float) for value in (self.lower, self.upper, self.level))
             and -math.inf < self.lower <= self.upper < math.inf
             and math.isfinite(self.level)
         )
@@ -240,7 +242,7 @@ def _raised(box: np.ndarray, permutation: np.ndarray) -> bool:
     At the first position in question, patterns for which the image is larger there are done with; for the rest the two
     must agree, which fixes a free position, or is no restriction.
     """
-    known = box.copy()
+    known = box.astype(np.int8)
     for position, source in enumerate(permutation):
         here, image = known[position], known[source]
         if source == position or (here == image and here != 0):

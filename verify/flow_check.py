@@ -63,6 +63,7 @@ def check_flow(claim: FlowClaim, proof: FlowProof, balls: bool = True) -> LogNor
     pieces = len(proof.metrics) - 1
     fits = (
         n > 0
+        and all(isinstance(value, float) for value in (claim.duration, claim.gain, proof.rate))
         and 0 < claim.duration < math.inf
         and 0 < claim.gain < math.inf
         and math.isfinite(proof.rate)
@@ -105,6 +106,7 @@ def check_metric(claim: LogNormClaim, proof: MetricProof, balls: bool = True) ->
         n > 0
         and proof.metric.shape == (n, n)
         and proof.multipliers.shape == (k,)
+        and isinstance(proof.condition, float)
         and math.isfinite(proof.condition)
         and _symmetric(proof.metric[None])
         and _not_negative(proof.multipliers)

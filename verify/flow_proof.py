@@ -55,7 +55,7 @@ def prove_flow(field: SlopeField, bound: FlowBound) -> ProvedFlow | None:
         rate = bound.rate + inflation * size
         gain = math.sqrt(largest) * math.exp(rate * bound.duration) * (1 + 1e-12)
         multipliers = bound.multipliers * (1 + inflation) + inflation**2
-        claim = FlowClaim(log_norm_claim(field, 0.0), bound.duration, gain)
+        claim = FlowClaim(log_norm_claim(field, 0.0), float(bound.duration), gain)
         proof = FlowProof(rate, bound.metrics, multipliers)
         verdict = check_flow(claim, proof, balls=False)
         if verdict.proved:
@@ -81,7 +81,7 @@ def prove_multilayer(field: MultilayerField, bound: MultilayerUpperBound) -> Pro
     """The least level on a ladder above `bound.value` that the checker proves; or None."""
     for inflation in _INFLATIONS:
         level = bound.value + inflation * (1 + abs(bound.value))
-        claim = MultilayerClaim(field.weights, field.lower, field.upper, level)
+        claim = MultilayerClaim(field.weights, float(field.lower), float(field.upper), level)
         verdict = check_multilayer(claim, bound.multipliers, balls=False)
         if verdict.proved:
             return ProvedMultilayer(claim, bound.multipliers, verdict)

@@ -40,6 +40,7 @@ class MultilayerClaim:
             and all(after[1] == before[0] for before, after in itertools.pairwise(shapes))
             and shapes[0][1] == shapes[-1][0]
             and all(weight.dtype == np.float64 and np.all(np.isfinite(weight)) for weight in self.weights)
+            and all(isinstance(value, float) for value in (self.lower, self.upper, self.level))
             and -math.inf < self.lower <= self.upper < math.inf
             and math.isfinite(self.level)
         )

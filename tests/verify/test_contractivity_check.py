@@ -189,6 +189,7 @@ def test_boxes_that_do_not_cover_prove_nothing(change):
     lambda c, p: (c, LogNormProof(p.signs, p.multipliers.astype(np.float32))),
     lambda c, p: (c, LogNormProof(p.signs + 2, p.multipliers)),
     lambda c, p: (dataclasses.replace(c, level=math.nan), p),
+    lambda c, p: (dataclasses.replace(c, level=2**60 + 1), p),
     lambda c, p: (dataclasses.replace(c, level=math.inf), p),
     lambda c, p: (dataclasses.replace(c, lower=2.0), p),
     lambda c, p: (dataclasses.replace(c, lower=-math.inf), p),
