@@ -24,15 +24,11 @@ from .contractivity_sdp import LogNormUpperBound, upper_bound
 from .logarithmic_norm import Array, SlopeField
 from .result import Limits, Status
 from .slope_ascent import SlopeAscent, alternate, best_flip
-from .slope_relaxation import RelaxationGoals, relax
+from .slope_nodes import Expansion, Nodes, Pruning, branching, expand, join
 from .slope_symmetry import SlopeSymmetries, find_symmetries
 
 # Entries of a batch of n x n matrices: more than this slows the caches down without saving calls.
 _BATCH_ENTRIES = 400_000
-_NODE_ITERATIONS = 30
-# Iterations spent on a node after its dual bound has shown that it must be branched on.
-_POLISH = 3
-_START = 1e-2
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -120,136 +116,12 @@ class SlopeBranchAndBound:
             return _Search(self, field, level).run()
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Nodes:
-    """Boxes with their bounds: patterns, log multipliers, bound, and the slope to branch on."""
-
-    signs: np.ndarray
-    logs: Array
-    upper: Array
-    branch: np.ndarray
-
-    def take(self, chosen: np.ndarray) -> "_Nodes":
-        return _Nodes(self.signs[chosen], self.logs[chosen], self.upper[chosen], self.branch[chosen])
-
-    def best_first(self) -> "_Nodes":
-        return self.take(np.argsort(-self.upper, kind="stable"))
-
-    def __len__(self) -> int:
-        return len(self.upper)
-
-
-def _join(nodes: list[_Nodes]) -> _Nodes:
-    names = [field.name for field in dataclasses.fields(_Nodes)]
-    return _Nodes(*(np.concatenate([getattr(part, name) for part in nodes]) for name in names))
-
-
-@dataclasses.dataclass(frozen=True)
-class _Pruning:
-    """When a box is closed: its bound is at most `level`, or without one `lower` + `tolerance`. In normalised units.
-
-    Not bounded at all are boxes that one of the `symmetries` raises.
-    """
-
-    lower: float
-    tolerance: float
-    level: float
-    symmetries: SlopeSymmetries
-
-    @property
-    def target(self) -> float:
-        return self.lower + self.tolerance if self.level == -math.inf else self.level
-
-    @property
-    def decided(self) -> bool:
-        """A vertex above the level settles the question asked."""
-        return self.level > -math.inf and self.lower > self.level
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Expansion:
-    """What a job found: open and closed boxes, boxes left out and why, the best vertex, the number of nodes bounded."""
-
-    open_nodes: _Nodes
-    closed: _Nodes
-    left_out: np.ndarray
-    by: np.ndarray
-    lower: float
-    slopes: Array
-    count: int
-
-
-def _expand(field: SlopeField, nodes: _Nodes, pruning: _Pruning, slopes: Array, size: int, rounds: int,
-            deadline: float) -> _Expansion:
-    """Best-first search below these nodes for some rounds. A pure function of its arguments but for the clock."""
-    closed, count = [nodes.take(np.zeros(0, dtype=np.intp))], 0
-    left_out, by = [nodes.signs[:0]], [np.zeros(0, dtype=np.intp)]
-    for _ in range(rounds):
-        done = nodes.upper <= pruning.target
-        closed.append(nodes.take(np.flatnonzero(done)))
-        nodes = nodes.take(np.flatnonzero(~done)).best_first()
-        if not len(nodes) or pruning.decided or time.perf_counter() > deadline:
-            break
-        taken, nodes = nodes.take(np.arange(min(size, len(nodes)))), nodes.take(np.arange(size, len(nodes)))
-        signs, inherited = _halved(taken)
-        raising = pruning.symmetries.raising(signs)
-        left_out.append(signs[raising >= 0])
-        by.append(raising[raising >= 0])
-        kept = np.flatnonzero(raising < 0)
-        if not len(kept):
-            continue
-        children, densities = _bounded(field, signs[kept], inherited.take(kept), pruning.target, deadline)
-        count += len(children)
-        found, reached = _round(field, children.signs, densities)
-        if found > pruning.lower:
-            pruning, slopes = dataclasses.replace(pruning, lower=found), reached
-        nodes = _join([nodes, children])
-    return _Expansion(nodes, _join(closed), np.concatenate(left_out), np.concatenate(by), pruning.lower, slopes, count)
-
-
-def _halved(parents: _Nodes) -> tuple[np.ndarray, _Nodes]:
-    """The patterns of both children of every parent, and the parent of each."""
-    twice = parents.take(np.repeat(np.arange(len(parents)), 2))
-    signs = twice.signs.copy()
-    signs[np.arange(len(signs)), twice.branch] = np.tile(np.array([1, -1], dtype=np.int8), len(parents))
-    return signs, twice
-
-
-def _bounded(field: SlopeField, signs: np.ndarray, parents: _Nodes, target: float,
-             deadline: float) -> tuple[_Nodes, Array]:
-    """Children with their bounds, each started from its parent's multipliers, and their X."""
-    goals = RelaxationGoals(tolerance=1e-9, target=target, polish=_POLISH, iterations=_NODE_ITERATIONS,
-                            deadline=deadline, start=_START)
-    relaxed = relax(field, signs, parents.logs, goals)
-    upper = np.minimum(relaxed.upper, parents.upper)
-    return _Nodes(signs, relaxed.log_multipliers, upper, _branching(field, signs, relaxed.densities)), relaxed.densities
-
-
-def _branching(field: SlopeField, signs: np.ndarray, densities: Array) -> np.ndarray:
-    """The free slope that the relaxation gives away most at, for each box; -1 where none is free."""
-    e, ax = field.dense_outputs, field.inputs @ densities
-    outputs = np.sum(e * (densities @ e), axis=1)
-    inputs = np.sum(ax * field.inputs, axis=2)
-    gap = np.sqrt(np.maximum(outputs * inputs, 0)) - np.abs(np.sum(ax * e.T, axis=2))
-    free = (signs == 0) & field.acting
-    return np.where(np.any(free, axis=1), np.argmax(np.where(free, gap, -np.inf), axis=1), -1)
-
-
-def _round(field: SlopeField, signs: np.ndarray, densities: Array) -> tuple[float, Array]:
-    """The best vertex from the top eigenvectors of the X, within the boxes at first, then by alternating ascent."""
-    starts = field.best_response(np.linalg.eigh(densities)[1][:, :, -1])
-    starts = np.where(signs > 0, field.upper, np.where(signs < 0, field.lower, starts))
-    found = alternate(field, starts, sweeps=4)
-    return found.value, found.slopes
-
-
 class _Search:
     """One search: its field in normalised units, the incumbent, open and closed boxes."""
 
     def __init__(self, settings: SlopeBranchAndBound, field: SlopeField, level: float | None):
         self.settings, self.original = settings, field
         self.begin = time.perf_counter()
-        self.deadline = self.begin + settings.limits.time_limit
         self.field, self.exponent = field.normalised()
         self.root = upper_bound(field, settings.limits)
         # A quarter of the time at most for the first vertices: the search itself finds better ones.
@@ -257,7 +129,7 @@ class _Search:
         incumbent = dataclasses.replace(settings.ascent, time_limit=share).solve(self.field, self.root)
         scaled_level = -math.inf if level is None else float(np.ldexp(level, -self.exponent))
         none = SlopeSymmetries(*(np.zeros((0, field.neurons), dtype=np.intp) for _ in range(2)))
-        self.pruning = _Pruning(incumbent.value, settings.limits.tolerance, scaled_level, none)
+        self.pruning = Pruning(incumbent.value, settings.limits.tolerance, scaled_level, none)
         self.slopes, self.nodes = incumbent.slopes, 1
         self.open = self._root_node()
         self.closed = [self.open.take(np.zeros(0, dtype=np.intp))]
@@ -267,13 +139,13 @@ class _Search:
             self.pruning = dataclasses.replace(self.pruning, symmetries=find_symmetries(field))
         self.log()
 
-    def _root_node(self) -> _Nodes:
+    def _root_node(self) -> Nodes:
         multipliers = self.root.multipliers
         logs = np.log(np.where(multipliers > 0, multipliers, 1)) + self.exponent * math.log(2)
         signs = np.zeros((1, self.field.neurons), dtype=np.int8)
-        branch = _branching(self.field, signs, self.root.density[None])
+        branch = branching(self.field, signs, self.root.density[None])
         bound = float(np.ldexp(self.root.value, -self.exponent))
-        return _Nodes(signs, np.where(self.field.acting, logs, 0.0)[None], np.array([bound]), branch)
+        return Nodes(signs, np.where(self.field.acting, logs, 0.0)[None], np.array([bound]), branch)
 
     @property
     def upper(self) -> float:
@@ -282,6 +154,11 @@ class _Search:
     @property
     def finished(self) -> bool:
         return not np.any(self.open.upper > self.pruning.target) or self.pruning.decided
+
+    @property
+    def left(self) -> float:
+        """Seconds. Clocks of other machines show another time, so jobs are told this and not when to stop."""
+        return self.settings.limits.time_limit - (time.perf_counter() - self.begin)
 
     def log(self) -> None:
         lower, upper = (float(np.ldexp(value, self.exponent)) for value in (self.pruning.lower, self.upper))
@@ -305,27 +182,27 @@ class _Search:
         while True:
             if self.finished:
                 return Status.OPTIMAL
-            if time.perf_counter() > self.deadline:
+            if self.left <= 0:
                 return Status.TIME_LIMIT
             if self.nodes >= settings.nodes:
                 return Status.ITERATION_LIMIT
             if workers is None or len(self.open) < 2 * jobs:
                 # Without other processes nothing is lost by reporting after every round.
-                self.gather([_expand(self.field, self.open, self.pruning, self.slopes, size, 1, self.deadline)])
+                self.gather([expand(self.field, self.open, self.pruning, self.slopes, size, 1, self.left)])
                 continue
             ordered = self.open.best_first()
             shares = [ordered.take(np.arange(k, len(ordered), jobs)) for k in range(jobs)]
-            job = functools.partial(_expand, self.field, pruning=self.pruning, slopes=self.slopes, size=size,
-                                    rounds=settings.rounds, deadline=self.deadline)
+            job = functools.partial(expand, self.field, pruning=self.pruning, slopes=self.slopes, size=size,
+                                    rounds=settings.rounds, seconds=self.left)
             self.gather(workers(delayed(job)(share) for share in shares))
 
-    def gather(self, expansions: list[_Expansion]) -> None:
+    def gather(self, expansions: list[Expansion]) -> None:
         for expansion in expansions:
             self.nodes += expansion.count
             self.offer(expansion.lower, expansion.slopes)
             self.left_out.append(expansion.left_out)
             self.by.append(expansion.by)
-        self.open = _join([expansion.open_nodes for expansion in expansions])
+        self.open = join([expansion.open_nodes for expansion in expansions])
         self.closed += [expansion.closed for expansion in expansions if len(expansion.closed)]
         self.log()
 
@@ -340,7 +217,7 @@ class _Search:
             value, slopes = found.value, found.slopes
 
     def result(self, status: Status) -> WorstLogNorm:
-        nodes = _join([*self.closed, self.open])
+        nodes = join([*self.closed, self.open])
         free = (nodes.signs == 0) & self.field.acting
         multipliers = np.where(free, np.ldexp(np.exp(np.where(free, nodes.logs, 0)), -self.exponent), 0.0)
         bounds = np.ldexp(nodes.upper, self.exponent)

@@ -17,6 +17,7 @@ import numpy as np
 from .contractivity_sdp import LogNormUpperBound, least_lower_slope, upper_bound
 from .logarithmic_norm import Array, SlopeField
 from .result import Limits
+from .slope_gradient_flow import LogNormLowerBound, SlopeGradientFlow
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -84,6 +85,22 @@ def upper_bounds_along(sampled: SampledField, limits: Limits | None = None) -> A
         bounds.append(upper_bound(sampled.at(j), limits, start))
     rate, log_gain = tents(np.array([bound.value for bound in bounds]), sampled.times, sampled.speed)
     return AlongTime(tuple(bounds), rate, log_gain)
+
+
+def gradient_flow_along(sampled: SampledField, flow: SlopeGradientFlow | None = None) -> tuple[LogNormLowerBound, ...]:
+    """The gradient system at every grid point, started from the slopes and the eigenvector of the one before.
+
+    Local maxima: lower bounds at the grid points.
+    """
+    flow, found = flow or SlopeGradientFlow(), list[LogNormLowerBound]()
+    for j in range(len(sampled.times)):
+        field = sampled.at(j)
+        # Slopes at a vertex are often stationary at the next time too; the middle of the box may lead elsewhere.
+        trials = [flow.solve(field)]
+        if found:
+            trials.append(flow.solve(field, found[-1].slopes, found[-1].vector))
+        found.append(max(trials, key=lambda trial: trial.value))
+    return tuple(found)
 
 
 def certified_lower_slope_along(sampled: SampledField, level: float, limits: Limits | None = None) -> float | None:

@@ -6,7 +6,8 @@ import math
 import numpy as np
 from netgain.solvers.flow_bound import ContractionMetric, FlowBound
 from netgain.solvers.logarithmic_norm import SlopeField
-from netgain.solvers.multilayer_field import MultilayerField, MultilayerUpperBound
+from netgain.solvers.multilayer_field import MultilayerField
+from netgain.solvers.multilayer_sdp import MultilayerUpperBound
 
 from .contractivity_check import LogNormClaim, LogNormVerdict
 from .contractivity_proof import log_norm_claim

@@ -5,14 +5,18 @@ import numpy as np
 import pytest
 from netgain.solvers.contractivity_sdp import upper_bound
 from netgain.solvers.logarithmic_norm import SlopeField, logarithmic_norm
-from netgain.solvers.multilayer_field import (
-    MultilayerField,
+from netgain.solvers.multilayer_field import MultilayerField
+from netgain.solvers.multilayer_sdp import (
     certified_multilayer_lower_slope,
     evaluate_multilayer,
-    multilayer_ascent,
     multilayer_upper_bound,
+)
+from netgain.solvers.multilayer_search import (
+    multilayer_ascent,
+    multilayer_flow,
     optimistic_multilayer_lower_slope,
 )
+from netgain.solvers.slope_gradient_flow import SlopeGradientFlow
 
 from .slope_bank import A3, brute_force, random_weights
 
@@ -93,10 +97,36 @@ def test_any_multipliers_bound_every_slope(seed):
     assert value >= worst(field)
 
 
+@pytest.mark.parametrize("sizes", [(3, 3), (2, 4), (3, 2, 3)])
+def test_the_flow_is_stationary_and_below_the_truth(sizes):
+    rng, hits = np.random.default_rng(0), 0
+    for seed in range(6):
+        field, size = random_field(seed, sizes), len(sizes)
+        start = [rng.uniform(0.1, 1, len(weight)) for weight in field.weights]
+        found, exact = multilayer_flow(field, start), worst(field)
+        assert field.top(start)[0] <= found.value <= exact + 1e-9
+        assert found.value == pytest.approx(logarithmic_norm(field.jacobian(list(found.slopes))), abs=1e-10)
+        gradient = field.gradient(list(found.slopes), field.top(list(found.slopes))[1])
+        for d, g in zip(found.slopes, gradient, strict=True):
+            outward = ((d >= 1) & (g > 0)) | ((d <= 0.1) & (g < 0))
+            assert np.all(np.abs(g[~outward]) <= 1e-4 * size)
+        hits += found.value >= exact - 1e-6
+    assert hits >= 2
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_one_layer_flows_like_the_ordinary_gradient_system(seed):
+    weights = random_weights(5, seed)
+    plain = SlopeGradientFlow().solve(SlopeField(weights, 0.1))
+    assert multilayer_flow(MultilayerField((weights,), 0.1)).value == pytest.approx(plain.value, abs=1e-7)
+
+
 def test_slopes_that_make_it_contractive():
     weights = tuple(weight / 2 for weight in FACT)
     field = MultilayerField(weights, 0.0)
     optimistic = optimistic_multilayer_lower_slope(field, 0.05)
+    by_flow = optimistic_multilayer_lower_slope(field, 0.05, search=multilayer_flow)
+    assert by_flow <= optimistic + 1e-6
     certified = certified_multilayer_lower_slope(field, 0.05)
     assert 0 < optimistic <= certified < 1
     assert worst(field.with_lower(certified)) <= 0.05

@@ -144,7 +144,7 @@ def test_time_limits_and_interruptions_enclose(monkeypatch):
     assert found.status is Status.TIME_LIMIT
     assert found.lower <= 0.17478214520051233 + 1e-9 <= found.upper + 2e-9
 
-    calls, expand = [], slope_branch_and_bound._expand
+    calls, expand = [], slope_branch_and_bound.expand
 
     def interrupted(*arguments, **others):
         calls.append(1)
@@ -152,7 +152,7 @@ def test_time_limits_and_interruptions_enclose(monkeypatch):
             raise KeyboardInterrupt
         return expand(*arguments, **others)
 
-    monkeypatch.setattr(slope_branch_and_bound, "_expand", interrupted)
+    monkeypatch.setattr(slope_branch_and_bound, "expand", interrupted)
     found = SlopeBranchAndBound(ascent=POOR).solve(field)
     assert found.status is Status.INTERRUPTED
     assert found.lower <= 0.17478214520051233 + 1e-9 <= found.upper + 2e-9
@@ -234,6 +234,16 @@ def test_symmetries_spare_nodes_and_change_no_result():
     assert with_them.nodes < without.nodes
     assert len(without.leaves.left_out) == 0
     assert_leaves_cover(field, with_them)
+
+
+@pytest.mark.parametrize("tolerance", [1e-9, 1e-12, 1e-15])
+def test_tolerances_beyond_rounding_end_at_the_vertices(tolerance):
+    for weights in (A3, circulant(5), np.ones((4, 4)) - 5 * np.eye(4)):
+        field = SlopeField(weights, 0.1)
+        found = SlopeBranchAndBound(limits=Limits(tolerance=tolerance), ascent=POOR).solve(field)
+        assert found.lower == pytest.approx(brute_force(field)[0], abs=1e-12)
+        assert found.upper == pytest.approx(found.lower, abs=1e-8)
+        assert_leaves_cover(field, found)
 
 
 def test_settings_are_checked_and_frozen():

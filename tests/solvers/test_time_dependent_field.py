@@ -5,7 +5,14 @@ import numpy as np
 import pytest
 from netgain.solvers.contractivity_sdp import upper_bound
 from netgain.solvers.logarithmic_norm import SlopeField
-from netgain.solvers.time_dependent_field import SampledField, certified_lower_slope_along, tents, upper_bounds_along
+from netgain.solvers.slope_gradient_flow import SlopeGradientFlow
+from netgain.solvers.time_dependent_field import (
+    SampledField,
+    certified_lower_slope_along,
+    gradient_flow_along,
+    tents,
+    upper_bounds_along,
+)
 
 from .slope_bank import brute_force, structured
 
@@ -30,6 +37,14 @@ def test_the_rate_holds_between_grid_points():
     assert along.log_gain <= along.rate
     for bound, t in zip(along.bounds, np.linspace(0, 1, 6), strict=True):
         assert bound.value == pytest.approx(upper_bound(SlopeField(weights(t), 0.1)).value, abs=1e-5)
+
+
+def test_gradient_flows_stay_below():
+    fields = sampled(21)
+    flows, bounds = gradient_flow_along(fields), upper_bounds_along(fields).bounds
+    for j, (found, bound) in enumerate(zip(flows, bounds, strict=True)):
+        assert found.value <= brute_force(fields.at(j))[0] + 1e-9 <= bound.value + 2e-9
+        assert found.value >= SlopeGradientFlow().solve(fields.at(j)).value
 
 
 def test_finer_grids_tend_to_the_integral():

@@ -95,7 +95,7 @@ def test_an_interruption_leaves_what_was_found(monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(slope_branch_and_bound, "_expand", interrupted)
+    monkeypatch.setattr(slope_branch_and_bound, "expand", interrupted)
     report = contractivity(SlopeField(circulant(12), 0.1), search=SlopeBranchAndBound())
     assert any("Interrupted" in note for note in report.notes)
     assert check_contractivity(report.certificate, circulant(12)).proved

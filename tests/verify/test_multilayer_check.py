@@ -4,7 +4,8 @@ import math
 
 import numpy as np
 import pytest
-from netgain.solvers.multilayer_field import MultilayerField, multilayer_upper_bound
+from netgain.solvers.multilayer_field import MultilayerField
+from netgain.solvers.multilayer_sdp import multilayer_upper_bound
 from netgain.verify.contractivity_check import Decision, LogNormClaim, LogNormProof, check_log_norm
 from netgain.verify.flow_proof import prove_multilayer
 from netgain.verify.multilayer_check import MultilayerClaim, check_multilayer
