@@ -81,7 +81,7 @@ class Expansion:
 
 
 def expand(field: SlopeField, nodes: Nodes, pruning: Pruning, slopes: Array, size: int, rounds: int,
-            seconds: float) -> Expansion:
+           seconds: float) -> Expansion:
     """Best-first search below these nodes for some rounds. A pure function of its arguments but for the clock."""
     deadline = time.perf_counter() + seconds
     closed, count = [nodes.take(np.zeros(0, dtype=np.intp))], 0

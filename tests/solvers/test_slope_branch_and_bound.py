@@ -4,6 +4,7 @@ import time
 
 import numpy as np
 import pytest
+from joblib import parallel_config
 from netgain.solvers import slope_branch_and_bound
 from netgain.solvers.contractivity_sdp import upper_bound
 from netgain.solvers.logarithmic_norm import SlopeField, logarithmic_norm
@@ -179,6 +180,14 @@ def test_jobs_agree():
     assert shared.upper == pytest.approx(alone.upper, abs=1e-5)
     assert shared.status is Status.OPTIMAL
     assert_leaves_cover(field, shared)
+
+
+def test_another_backend_of_joblib_serves():
+    field = SlopeField(circulant(12), 0.1)
+    with parallel_config(backend="threading", n_jobs=2):
+        found = SlopeBranchAndBound(jobs=None, batch=8, rounds=2).solve(field)
+    assert found.upper == pytest.approx(SlopeBranchAndBound().solve(field).lower, abs=1e-5)
+    assert_leaves_cover(field, found)
 
 
 def test_symmetries_of_a_convolution_are_its_shifts():
