@@ -15,9 +15,9 @@ import dataclasses
 import functools
 import math
 import time
+from collections.abc import Callable
 
 import numpy as np
-from joblib import Parallel, delayed, effective_n_jobs
 from threadpoolctl import threadpool_limits
 
 from .contractivity_sdp import LogNormUpperBound, upper_bound
@@ -29,6 +29,7 @@ from .slope_symmetry import SlopeSymmetries, find_symmetries
 
 # Entries of a batch of n x n matrices: more than this slows the caches down without saving calls.
 _BATCH_ENTRIES = 400_000
+_Call = Callable[[], Expansion]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -171,13 +172,19 @@ class _Search:
             if settings.jobs == 1:
                 status = self.iterate(None, 1, size)
             else:
+                from joblib import Parallel, delayed, effective_n_jobs  # slow to import, and seldom needed
+
                 with Parallel(n_jobs=settings.jobs) as workers:
-                    status = self.iterate(workers, effective_n_jobs(settings.jobs), size)
+                    def together(calls: list[_Call]) -> list[Expansion]:
+                        return list(workers(delayed(call)() for call in calls))
+
+                    status = self.iterate(together, effective_n_jobs(settings.jobs), size)
         except KeyboardInterrupt:
             status = Status.INTERRUPTED
         return self.result(status)
 
-    def iterate(self, workers: Parallel | None, jobs: int, size: int) -> Status:
+    def iterate(self, workers: Callable[[list[_Call]], list[Expansion]] | None, jobs: int, size: int) -> Status:
+        """Rounds of all workers; without any, in this process."""
         settings = self.settings
         while True:
             if self.finished:
@@ -192,9 +199,9 @@ class _Search:
                 continue
             ordered = self.open.best_first()
             shares = [ordered.take(np.arange(k, len(ordered), jobs)) for k in range(jobs)]
-            job = functools.partial(expand, self.field, pruning=self.pruning, slopes=self.slopes, size=size,
-                                    rounds=settings.rounds, seconds=self.left)
-            self.gather(workers(delayed(job)(share) for share in shares))
+            calls = [functools.partial(expand, self.field, share, self.pruning, self.slopes, size, settings.rounds,
+                                       self.left) for share in shares]
+            self.gather(workers(calls))
 
     def gather(self, expansions: list[Expansion]) -> None:
         for expansion in expansions:

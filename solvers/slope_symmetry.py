@@ -13,7 +13,8 @@ import numpy as np
 from .logarithmic_norm import SlopeField
 
 _SYMMETRIES = 128
-_STEPS = 20_000
+_STEPS = 40_000
+_OPERATIONS = 4e8
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -58,34 +59,41 @@ def find_symmetries(field: SlopeField) -> SlopeSymmetries:
     k = field.neurons
     if field.outputs is not None or k < 2:
         return SlopeSymmetries(np.zeros((0, k), dtype=np.intp), np.zeros((0, k), dtype=np.int8))
+    # A step costs some k^2 operations; larger fields are not searched to the end anyway.
+    steps = min(_STEPS, int(_OPERATIONS / k**2)) // k
+    if steps < k:
+        return SlopeSymmetries(np.zeros((0, k), dtype=np.intp), np.zeros((0, k), dtype=np.int8))
     search = _Backtracking([field.inputs] if field.linear is None else [field.inputs, field.linear])
     # One image of the first neuron after the other, so that a large group is not met in its last positions only.
-    for image in range(k):
-        search.steps, search.wanted = _STEPS // k, len(search.found) + max(1, _SYMMETRIES // k)
-        search.extend({search.order[0]: (image, 1)})
+    for image in np.flatnonzero(search.kinds == search.kinds[0]):
+        search.steps, search.wanted = steps, len(search.found) + max(1, _SYMMETRIES // k)
+        search.extend({0: (int(image), 1)})
     return SlopeSymmetries(np.array([pi for pi, _ in search.found], dtype=np.intp).reshape(-1, k),
                            np.array([s for _, s in search.found], dtype=np.int8).reshape(-1, k))
 
 
 class _Backtracking:
-    """Assigns images neuron by neuron, along couplings, so that the signs follow."""
+    """Assigns images neuron by neuron, along couplings, so that moduli leave few candidates and the signs follow."""
 
     def __init__(self, matrices: list[np.ndarray]):
-        self.matrices = matrices
+        self.matrices, self.moduli = matrices, [np.abs(matrix) for matrix in matrices]
         self.size = len(matrices[0])
-        self.kinds = [self._kind(i) for i in range(self.size)]
-        coupled = sum(np.abs(matrix) + np.abs(matrix.T) for matrix in matrices) > 0
+        kinds = [self._kind(i) for i in range(self.size)]
+        self.kinds = np.array([kinds.index(kind) for kind in kinds])
+        coupled = sum(modulus + modulus.T for modulus in self.moduli) > 0
         self.order = [0]
+        couplings = coupled[0].astype(float)
         while len(self.order) < self.size:
-            rest = [i for i in range(self.size) if i not in self.order]
-            self.order.append(max(rest, key=lambda i: (int(coupled[i, self.order].sum()), -i)))
+            couplings[self.order] = -1
+            following = int(np.argmax(couplings))
+            self.order.append(following)
+            couplings += coupled[following]
         self.found: list[tuple[np.ndarray, np.ndarray]] = []
         self.steps = self.wanted = 0
 
     def _kind(self, i: int) -> tuple[bytes, ...]:
         """What a symmetry preserves of a neuron: diagonal entries, and the moduli in its row and column."""
-        moduli = [np.abs(matrix) for matrix in self.matrices]
-        lines = [line for matrix in moduli for line in (np.sort(matrix[i]), np.sort(matrix[:, i]))]
+        lines = [line for modulus in self.moduli for line in (np.sort(modulus[i]), np.sort(modulus[:, i]))]
         # Adding 0.0 makes -0.0 the same bytes as 0.0.
         return tuple((part + 0.0).tobytes() for part in (*(matrix[i, i] for matrix in self.matrices), *lines))
 
@@ -97,21 +105,20 @@ class _Backtracking:
                 self.found.append((pi, s))
             return
         i = self.order[len(images)]
-        used = {image for image, _ in images.values()}
-        for image in range(self.size):
+        others, targets = list(images), [image for image, _ in images.values()]
+        signs = np.array([sign for _, sign in images.values()])
+        alike = self.kinds == self.kinds[i]
+        alike[targets] = False
+        for modulus in self.moduli:
+            alike &= np.all(modulus[:, targets] == modulus[i, others], axis=1)
+            alike &= np.all(modulus[targets] == modulus[others, i][:, None], axis=0)
+        for image in np.flatnonzero(alike):
             for sign in (1, -1):
                 if self.steps <= 0 or len(self.found) >= self.wanted:
                     return
-                alike = image not in used and self.kinds[image] == self.kinds[i]
-                if alike and self._fits(i, image, sign, images):
-                    self.extend(images | {i: (image, sign)})
-
-    def _fits(self, i: int, image: int, sign: int, images: dict[int, tuple[int, int]]) -> bool:
-        others = list(images)
-        targets = [images[j][0] for j in others]
-        signs = sign * np.array([images[j][1] for j in others])
-        return all(
-            np.array_equal(matrix[image, targets] * signs, matrix[i, others])
-            and np.array_equal(matrix[targets, image] * signs, matrix[others, i])
-            for matrix in self.matrices
-        )
+                if all(
+                    np.array_equal(matrix[image, targets] * (sign * signs), matrix[i, others])
+                    and np.array_equal(matrix[targets, image] * (sign * signs), matrix[others, i])
+                    for matrix in self.matrices
+                ):
+                    self.extend(images | {i: (int(image), sign)})

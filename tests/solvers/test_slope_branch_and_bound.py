@@ -222,6 +222,14 @@ def test_hidden_symmetries_are_found():
     assert len(find_symmetries(general_field(0))) == 0
 
 
+@pytest.mark.parametrize(("n", "count"), [(40, 39), (300, 0)])
+def test_looking_for_symmetries_takes_no_time(n, count):
+    begin = time.perf_counter()
+    assert len(find_symmetries(SlopeField(circulant(n), 0.1))) >= count
+    assert len(find_symmetries(SlopeField(random_weights(n, 0), 0.1))) == 0
+    assert time.perf_counter() - begin < 3
+
+
 def test_boxes_are_raised_exactly_if_all_their_patterns_are():
     """If it says so, every pattern of the box becomes larger; of a single pattern it says so whenever that does."""
     symmetries = find_symmetries(SlopeField(circulant(6), 0.1))
