@@ -199,8 +199,8 @@ class _Search:
                 continue
             ordered = self.open.best_first()
             shares = [ordered.take(np.arange(k, len(ordered), jobs)) for k in range(jobs)]
-            calls = [functools.partial(expand, self.field, share, self.pruning, self.slopes, size, settings.rounds,
-                                       self.left) for share in shares]
+            calls: list[_Call] = [functools.partial(expand, self.field, share, self.pruning, self.slopes, size,
+                                                    settings.rounds, self.left) for share in shares]
             self.gather(workers(calls))
 
     def gather(self, expansions: list[Expansion]) -> None:

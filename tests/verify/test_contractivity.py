@@ -80,6 +80,16 @@ def test_negative_slopes_and_general_shapes():
     assert report.intervals.low >= -0.1
 
 
+def test_slopes_down_to_zero_are_hopeless_and_that_is_said():
+    """(a_ii + |a_i|) / 2 > 0 for a row with an entry off the diagonal: one neuron alone exceeds the level 0."""
+    report = contractivity(SlopeField(random_weights(0), 0.0))
+    assert report.verdict is ContractivityVerdict.NOT_CONTRACTIVE
+    assert any("only diagonal weights" in note for note in report.notes)
+    diagonal = contractivity(SlopeField(-np.diag([1.0, 2, 3]), 0.0), 1e-9)
+    assert diagonal.verdict is ContractivityVerdict.CONTRACTIVE
+    assert not diagonal.notes
+
+
 def test_no_time_still_encloses():
     field = SlopeField(circulant(24) - 0.05 * np.eye(24), 0.1)
     report = contractivity(field, 0.2, limits=Limits(time_limit=0.5))
