@@ -203,8 +203,8 @@ def contractivity(
     plain = field.outputs is None and field.linear is None
     if reached > level and field.lower <= 0 < field.upper and level <= 0 and plain:
         # Were the slope of neuron i alone not zero, mu would be (a_ii + |a_i|) / 2 times that slope.
-        notes.append("With slopes down to zero only diagonal weights have a Euclidean logarithmic norm of at most 0. Ask "
-                     "for a level above 0, or for another metric (`contraction_metric`).")
+        notes.append("With slopes down to zero only diagonal weights have a Euclidean logarithmic norm of at most 0. "
+                     "Ask for a level above 0, or for another metric (`contraction_metric`).")
     if best is None:
         notes.append("Nothing is proved of the worst logarithmic norm: the numbers are out of reach of the checker.")
     return ContractivityReport(
