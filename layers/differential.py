@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from .activation import Activation, Elementwise
+from .activation import Elementwise
 from .errors import ModelError
 from .graph import Graph
-from .layer import LinearLayer
+from .layer import LinearLayer, NonlinearLayer
 
 _TINY = float(np.finfo(np.float64).tiny)
 
@@ -20,11 +20,11 @@ class Linearisation:
     with w `smoothing` times the root mean square of all v of that layer: a slope that varies with x even where s is
     piecewise linear.
 
-    **Raises:** `ModelError` if a layer is neither linear nor an activation.
+    **Raises:** `ModelError` if a layer is neither linear nor known to have a derivative.
     """
 
     def __init__(self, graph: Graph, x: np.ndarray, smoothing: float = 0.0):
-        unknown = [node for node in graph.order[1:] if not isinstance(graph.layer(node), LinearLayer | Activation)]
+        unknown = [node for node in graph.order[1:] if not isinstance(graph.layer(node), LinearLayer | NonlinearLayer)]
         if unknown:
             names = ", ".join(f"{node!r} ({graph.layer(node).describe()})" for node in unknown)
             raise ModelError(f"No derivative is known for {names}.")
@@ -65,7 +65,7 @@ class Linearisation:
             elif node in self._slopes:
                 tangent = self._slopes[node] * tangents[names[0]]
             else:
-                assert isinstance(layer, Activation)
+                assert isinstance(layer, NonlinearLayer)
                 tangent = layer.apply_derivative(self.values[names[0]], tangents[names[0]])
             tangents[node] = tangent
         return tangents
@@ -84,7 +84,7 @@ class Linearisation:
             if node in self._slopes:
                 adjoint = self._slopes[node] * adjoints[node]
             else:
-                assert isinstance(layer, Activation)
+                assert isinstance(layer, NonlinearLayer)
                 adjoint = layer.apply_derivative_transposed(self.values[names[0]], adjoints[node])
             if bends is not None and node in bends:
                 adjoint = adjoint + bends[node]

@@ -100,6 +100,21 @@ class LinearLayer(Layer):
         return value if offset is None else value + arithmetic.constant(offset)
 
 
+class NonlinearLayer(Layer):
+    """A layer of one input with a derivative almost everywhere.
+
+    Where there is none, it is the limit of those at some points nearby.
+    """
+
+    @abc.abstractmethod
+    def apply_derivative(self, x: np.ndarray, dx: np.ndarray) -> Array:
+        """The derivative at x along dx, both of shape (batch, *input shape)."""
+
+    @abc.abstractmethod
+    def apply_derivative_transposed(self, x: np.ndarray, dy: np.ndarray) -> Array:
+        """The adjoint of `apply_derivative`, for dy of shape (batch, *output shape)."""
+
+
 def one_input(layer: Layer, shapes: tuple[Shape, ...]) -> Shape:
     """The only shape in `shapes`, for layers of one input.
 
