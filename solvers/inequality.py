@@ -62,8 +62,9 @@ class SlopeConstraint:
         if np.any(self.lower >= self.upper):
             faults.append("every slope interval needs lower < upper")
         if self.kept is not None:
-            silent = np.delete(np.arange(self.rows), self.kept)
-            if np.any(np.diff(self.kept) <= 0) or len(np.unique(self.kept // self.coupled)) != self.groups:
+            silent = np.setdiff1d(np.arange(self.rows), self.kept)
+            answered = np.unique(self.kept // self.coupled)
+            if np.any(np.diff(self.kept) <= 0) or not np.array_equal(answered, np.arange(self.groups)):
                 faults.append("the rows kept are to be ascending, at least one in each group")
             if np.any(self.lower[silent] * self.upper[silent] > 0):
                 faults.append("a row that is not kept answers 0, so its slope interval needs to contain 0")
