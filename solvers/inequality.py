@@ -112,6 +112,11 @@ class Inequality:
         """The number of entries of lam."""
         return sum(constraint.groups for constraint in self.constraints)
 
+    @property
+    def rows(self) -> int:
+        """The number of slope constraints, before those with one multiplier are added up."""
+        return sum(constraint.rows for constraint in self.constraints)
+
     @functools.cached_property
     def output_size(self) -> int:
         return len(next(iter(self.output.values())))
