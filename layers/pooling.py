@@ -157,9 +157,9 @@ class MaxPool(_Pool, NonlinearLayer):
 
     def apply_derivative_transposed(self, x: np.ndarray, dy: np.ndarray) -> Array:
         entry = self._maximisers(x)
-        result = np.zeros((*x.shape[:2], math.prod(x.shape[2:])))
-        batch, channel = np.indices(entry.shape, sparse=True)[:2]
-        np.add.at(result, (batch, channel, entry), dy.reshape(entry.shape))
+        images = math.prod(x.shape[:2])
+        result = np.zeros((images, math.prod(x.shape[2:])))
+        np.add.at(result, (np.arange(images)[:, None], entry.reshape((images, -1))), dy.reshape((images, -1)))
         return result.reshape(x.shape)
 
 
