@@ -23,7 +23,7 @@ Rows = list[dict[int, np.ndarray]]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Forms:
-    """PX, QX (m x n) and PXP', QXP', QXQ' (m x m) for a symmetric X."""
+    """PX, QX (rows x n) and PXP', QXP', QXQ' (rows x rows) for a symmetric X."""
 
     p: np.ndarray
     q: np.ndarray
@@ -50,13 +50,24 @@ class NewtonSystem:
         return [slice(start, stop) for start, stop in itertools.pairwise(offsets)]
 
     @functools.cached_property
-    def _neurons(self) -> list[slice]:
-        return [slice(row.start - self._input, row.stop - self._input) for row in self._layers[1:]]
+    def _rows(self) -> list[slice]:
+        """Rows of P and Q by layer."""
+        ends = itertools.accumulate((c.rows for c in self.inequality.constraints), initial=0)
+        return [slice(start, stop) for start, stop in itertools.pairwise(ends)]
+
+    @functools.cached_property
+    def _answering(self) -> np.ndarray | None:
+        """The row of every neuron; None where each row has one."""
+        constraints = self.inequality.constraints
+        if all(c.kept is None for c in constraints):
+            return None
+        layers = zip(constraints, self._rows, strict=True)
+        return np.concatenate([np.arange(row.start, row.stop)[c.answering] for c, row in layers])
 
     @functools.cached_property
     def _lower_maps(self) -> Rows | None:
-        """alpha A by layer; None where alpha is zero throughout, and P selects blocks."""
-        if not any(np.any(c.lower) for c in self.inequality.constraints):
+        """alpha A by layer; None where P selects blocks: alpha is zero throughout, and each row has a neuron."""
+        if self._answering is None and not any(np.any(c.lower) for c in self.inequality.constraints):
             return None
         return [{j: c.lower[:, None] * a for j, a in c.maps.items()} for c in self.inequality.constraints]
 
@@ -71,15 +82,15 @@ class NewtonSystem:
 
     @functools.cached_property
     def _group_starts(self) -> np.ndarray | None:
-        """Where each multiplier's neurons start; None when there is one neuron each."""
+        """Where each multiplier's rows start; None when there is one row each."""
         constraints = self.inequality.constraints
         if all(c.coupled == 1 for c in constraints):
             return None
-        layers = zip(constraints, self._neurons, strict=True)
+        layers = zip(constraints, self._rows, strict=True)
         return np.concatenate([np.arange(c.groups) * c.coupled + row.start for c, row in layers])
 
     @functools.cached_property
-    def _neuron_group(self) -> np.ndarray:
+    def _row_group(self) -> np.ndarray:
         counts = np.concatenate([np.full(c.groups, c.coupled) for c in self.inequality.constraints])
         return np.repeat(np.arange(len(counts)), counts)
 
@@ -95,13 +106,13 @@ class NewtonSystem:
             for (i, j), value in self._output_blocks.items():
                 self._add(blocks, i, j, -value)
         self._add(blocks, 0, 0, point[-1] * np.eye(self._input))
-        neurons = point[:-1][self._neuron_group]
-        for k, (c, row) in enumerate(zip(self.inequality.constraints, self._neurons, strict=True), start=1):
-            multipliers = neurons[row]
-            self._add(blocks, k, k, 2 * np.diag(multipliers))
+        by_row = point[:-1][self._row_group]
+        for k, (c, row) in enumerate(zip(self.inequality.constraints, self._rows, strict=True), start=1):
+            multipliers = by_row[row]
+            self._add(blocks, k, k, 2 * np.diag(multipliers[c.answering]))
             coupling, product = multipliers * (c.lower + c.upper), 2 * multipliers * c.lower * c.upper
             for j, a in c.maps.items():
-                self._add(blocks, k, j, -coupling[:, None] * a)
+                self._add(blocks, k, j, (-coupling[:, None] * a)[c.answering])
                 if np.any(product):
                     for i, b in c.maps.items():
                         if i >= j:
@@ -130,16 +141,24 @@ class NewtonSystem:
         return Forms(p, q, self._times_rows(p, self._lower_maps), self._times_rows(q, self._lower_maps), qq)
 
     def _rows_times(self, maps: Rows, x: np.ndarray) -> np.ndarray:
-        """(S - D A) X, where S selects the neurons and `maps` holds D A."""
-        result = x[self._input :].copy()
-        for row, layer in zip(self._neurons, maps, strict=True):
+        """(S - D A) X, where S puts neurons into their rows and `maps` holds D A."""
+        if self._answering is None:
+            result = x[self._input :].copy()
+        else:
+            result = np.zeros((self._rows[-1].stop, x.shape[1]))
+            result[self._answering] = x[self._input :]
+        for row, layer in zip(self._rows, maps, strict=True):
             for j, a in layer.items():
                 result[row] -= a @ x[self._layers[j]]
         return result
 
     def _times_rows(self, x: np.ndarray, maps: Rows) -> np.ndarray:
-        result = x[:, self._input :].copy()
-        for row, layer in zip(self._neurons, maps, strict=True):
+        if self._answering is None:
+            result = x[:, self._input :].copy()
+        else:
+            result = np.zeros((len(x), self._rows[-1].stop))
+            result[:, self._answering] = x[:, self._input :]
+        for row, layer in zip(self._rows, maps, strict=True):
             for j, a in layer.items():
                 result[:, row] -= x[:, self._layers[j]] @ a.T
         return result
@@ -150,12 +169,13 @@ class NewtonSystem:
 
     def gradient_on_pattern(self, x: np.ndarray) -> np.ndarray:
         """The same for an X known on the chordal pattern only."""
-        result = np.empty(self.structure.size - self._input)
+        result = np.empty(self._rows[-1].stop)
         rows = self._layers
-        for k, (c, row) in enumerate(zip(self.inequality.constraints, self._neurons, strict=True), start=1):
-            value = np.einsum("ii->i", x[rows[k], rows[k]]).copy()
+        for k, (c, row) in enumerate(zip(self.inequality.constraints, self._rows, strict=True), start=1):
+            value, own = np.zeros(c.rows), c.answering
+            value[own] = np.einsum("ii->i", x[rows[k], rows[k]])
             for j, a in c.maps.items():
-                value -= (c.lower + c.upper) * np.einsum("ij,ij->i", x[rows[k], rows[j]], a)
+                value[own] -= (c.lower + c.upper)[own] * np.einsum("ij,ij->i", x[rows[k], rows[j]], a[own])
                 if np.any(c.lower * c.upper):
                     for i, b in c.maps.items():
                         value += c.lower * c.upper * np.einsum("ij,ij->i", b @ x[rows[i], rows[j]], a)
@@ -167,7 +187,7 @@ class NewtonSystem:
         m = len(z_forms.q)
         full = np.zeros((m + 1, m + 1))
         # Layer by layer, so that each strip stays in cache while its four products are summed.
-        for row in self._neurons:
+        for row in self._rows:
             c = slice(0, row.stop)
             strip = full[row, c]
             np.multiply(z_forms.qp[row, c], y_forms.qp[c, row].T, out=strip)

@@ -99,7 +99,7 @@ def _all_exponents(certificate: Certificate) -> tuple[int, ...]:
 
 
 def _multipliers(certificate: Certificate, rows: Rows) -> list[np.ndarray]:
-    """One multiplier per neuron."""
+    """One multiplier per row."""
     layers = zip(certificate.multipliers, rows.activations, strict=True)
     return [np.repeat(array, layer.coupled) for array, layer in layers]
 
@@ -148,12 +148,13 @@ def _matrix_in_double(certificate: Certificate, rows: Rows) -> tuple[Blocks, Blo
     rho, size = gain * gain, rows.input_size
     add(0, 0, rho * np.eye(size), np.zeros((size, size)))
     for k, ((layer, multipliers), maps) in enumerate(zip(layers, scaled, strict=True), 1):
-        add(k, k, 2 * np.diag(multipliers), np.zeros((len(multipliers), len(multipliers))))
-        coupling = (multipliers * (layer.lower + layer.upper))[:, None]
+        own = layer.answering
+        add(k, k, 2 * np.diag(multipliers[own]), np.zeros((layer.size, layer.size)))
+        coupling = (multipliers * (layer.lower + layer.upper))[own, None]
         product = 2 * multipliers * layer.lower * layer.upper
         for j, (a, ra) in maps.items():
-            value = -coupling * a
-            add(k, j, value, 4 * UNIT * np.abs(value) + np.abs(coupling) * (1 + 4 * UNIT) * ra)
+            value = -coupling * a[own]
+            add(k, j, value, 4 * UNIT * np.abs(value) + np.abs(coupling) * (1 + 4 * UNIT) * ra[own])
             if layer.has_products:
                 for i in maps:
                     if i >= j:
@@ -180,12 +181,14 @@ def _matrix_in_balls(certificate: Certificate, rows: Rows) -> dict[tuple[int, in
     add(0, 0, _diagonal([rho] * rows.input_size))
     for k, (layer, multipliers) in enumerate(zip(rows.activations, _multipliers(certificate, rows), strict=True), 1):
         exact = [[arb(float(v)) for v in values] for values in (multipliers, layer.lower, layer.upper)]
-        add(k, k, _diagonal([2 * lam for lam in exact[0]]))
-        coupling = _diagonal([-lam * (low + high) for lam, low, high in zip(*exact, strict=True)])
+        own = np.arange(len(multipliers))[layer.answering]
+        add(k, k, _diagonal([2 * exact[0][row] for row in own]))
+        coupling = _diagonal([-exact[0][row] * (exact[1][row] + exact[2][row]) for row in own])
         product = _diagonal([2 * lam * low * high for lam, low, high in zip(*exact, strict=True)])
         maps = {j: scaled(a, e[j] - e[k]) for j, a in layer.maps.items()}
+        for j, a in layer.maps.items():
+            add(k, j, coupling * scaled(a[own], e[j] - e[k]))
         for j, a in maps.items():
-            add(k, j, coupling * a)
             if layer.has_products:
                 for i, b in maps.items():
                     if i >= j:
