@@ -146,6 +146,22 @@ def test_where_entries_tie_the_derivative_is_one_of_a_point_nearby(case):
 
 @given(poolings())
 @SETTINGS
+def test_a_soft_maximum_is_a_mean_that_tends_to_the_derivative(case):
+    layer, shape, seed = case
+    rng = np.random.default_rng(seed)
+    x = rng.permutation(2 * int(np.prod(shape))).reshape((2, *shape)).astype(float)  # no two are nearly equal
+    dx, dy = rng.standard_normal(x.shape), rng.standard_normal((2, *layer.output_shape(shape)))
+    np.testing.assert_allclose(layer.softened(x, 0.01).apply(dx), layer.apply_derivative(x, dx), rtol=1e-12)
+    soft, step = layer.softened(x, 3.0), 1e-4
+    np.testing.assert_allclose(soft.apply(np.ones(x.shape)), 1, rtol=1e-13)
+    np.testing.assert_allclose(np.sum(dy * soft.apply(dx)), np.sum(soft.transpose(dy) * dx), rtol=1e-10, atol=1e-10)
+    towards = rng.standard_normal(x.shape)
+    above, below = (np.sum(dy * layer.softened(x + s * towards, 3.0).apply(dx)) for s in (step, -step))
+    np.testing.assert_allclose(np.sum(soft.gradient(dy, dx) * towards), (above - below) / (2 * step), atol=1e-6)
+
+
+@given(poolings())
+@SETTINGS
 def test_it_agrees_with_torch(case):
     torch = pytest.importorskip("torch")
     layer, shape, seed = case
@@ -214,6 +230,26 @@ def test_a_network_with_it_is_linearised():
     np.testing.assert_allclose(here.apply(dx), quotient, atol=1e-5)
     dy = rng.standard_normal((4, 3))
     np.testing.assert_allclose(np.sum(here.apply(dx) * dy), np.sum(dx * here.transpose(dy)), rtol=1e-12)
+
+
+def test_the_gradient_of_the_gain_sees_which_entry_is_the_largest():
+    """After a linear layer the widths of the shares are all that stands between the formula and the derivative."""
+    rng = np.random.default_rng(2)
+    graph = sequential((1, 6), [Convolution(rng.standard_normal((2, 1, 2))), MaxPool((3,), (2,)), Flatten()])
+    x, q, p = rng.standard_normal((1, 1, 6)), rng.standard_normal((1, 1, 6)), rng.standard_normal((1, 4))
+    convolution, pool = (graph.layer(name) for name in graph.order[1:3])
+    v, dv = convolution.forward(x), convolution.apply(q, 0, ((1, 6),))
+    width = 0.3 * np.sqrt(np.mean(v**2))
+
+    def gain(x):
+        return np.sum(p * pool.softened(convolution.forward(x), width).apply(dv).reshape(1, -1))
+
+    here = Linearisation(graph, x, smoothing=0.3)
+    assert np.sum(p * here.apply(q)) == pytest.approx(gain(x))
+    np.testing.assert_allclose(np.sum(here.apply(q) * p), np.sum(q * here.transpose(p)), rtol=1e-12)
+    unit = 1e-5 * np.eye(6).reshape(6, 1, 1, 6)
+    expected = [(gain(x + step) - gain(x - step)) / 2e-5 for step in unit]
+    np.testing.assert_allclose(here.gain_gradient(p, q).ravel(), expected, rtol=1e-6, atol=1e-8)
 
 
 def test_witnesses_reach_the_gain_of_the_pooling():
