@@ -53,3 +53,4 @@ from .linear import Select as Select
 from .pooling import AveragePool as AveragePool
 from .pooling import MaxPool as MaxPool
 from .pooling import Mean as Mean
+from .state_space import StateSpace as StateSpace

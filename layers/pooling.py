@@ -121,20 +121,22 @@ class MaxPool(_Pool, NonlinearLayer):
         """
         return int(np.bincount(self.windows(shape).taps()[2]).max())
 
-    def _table(self, shape: Shape) -> np.ndarray:
-        """The entries each window reads, shape (taps, windows), in ascending order; where a tap lies in the padding,
-        an entry of the same window again, which changes no maximum."""
+    def _table(self, shape: Shape) -> tuple[np.ndarray, np.ndarray]:
+        """The entries each window reads, shape (taps, windows), in ascending order, and whether a tap does read one.
+
+        Where it lies in the padding, an entry of the same window stands in, which changes no maximum.
+        """
         windows = self.windows(shape)
         window, tap, entry = windows.taps()
         table = np.full((math.prod(windows.counts), math.prod(windows.kernel)), -1)
         table[window, tap] = entry
         # An entry before the tap, or for the first taps the first that is read: from there on, none is less.
         first = np.take_along_axis(table, np.argmax(table >= 0, axis=1)[:, None], axis=1)
-        return np.maximum.accumulate(np.maximum(table, first), axis=1).T
+        return np.maximum.accumulate(np.maximum(table, first), axis=1).T, table.T >= 0
 
     def forward(self, *inputs: Array, arithmetic: Arithmetic = FLOAT) -> Array:
         (x,) = inputs
-        first, *others = self._table(x.shape[1:])
+        first, *others = self._table(x.shape[1:])[0]
         flat = x.reshape((*x.shape[:2], -1))
         value = flat[:, :, first]
         for entries in others:
@@ -143,7 +145,7 @@ class MaxPool(_Pool, NonlinearLayer):
 
     def _maximisers(self, x: np.ndarray) -> np.ndarray:
         """The entry each window takes, of several largest the first, shape (batch, channels, windows)."""
-        first, *others = self._table(x.shape[1:])
+        first, *others = self._table(x.shape[1:])[0]
         flat = x.reshape((*x.shape[:2], -1))
         value, entry = flat[:, :, first], np.broadcast_to(first, (*flat.shape[:2], len(first)))
         for entries in others:
@@ -151,16 +153,67 @@ class MaxPool(_Pool, NonlinearLayer):
             value, entry = np.where(larger, flat[:, :, entries], value), np.where(larger, entries, entry)
         return entry
 
+    def softened(self, x: np.ndarray, width: float) -> "SoftMaximum":
+        """The derivative at x with the maximum softened, see `SoftMaximum`."""
+        table, inside = self._table(x.shape[1:])
+        scores = np.where(inside, x.reshape((*x.shape[:2], -1))[:, :, table], -np.inf) / width
+        shares = np.exp(scores - scores.max(axis=2, keepdims=True))
+        shares /= shares.sum(axis=2, keepdims=True)
+        return SoftMaximum(table, shares, width, x.shape, self.output_shape(x.shape[1:]))
+
     def apply_derivative(self, x: np.ndarray, dx: np.ndarray) -> Array:
         taken = np.take_along_axis(dx.reshape((*dx.shape[:2], -1)), self._maximisers(x), axis=2)
         return taken.reshape((len(x), *self.output_shape(x.shape[1:])))
 
     def apply_derivative_transposed(self, x: np.ndarray, dy: np.ndarray) -> Array:
         entry = self._maximisers(x)
-        result = np.zeros((*x.shape[:2], math.prod(x.shape[2:])))
-        batch, channel = np.indices(entry.shape, sparse=True)[:2]
-        np.add.at(result, (batch, channel, entry), dy.reshape(entry.shape))
+        images = math.prod(x.shape[:2])
+        result = np.zeros((images, math.prod(x.shape[2:])))
+        np.add.at(result, (np.arange(images)[:, None], entry.reshape((images, -1))), dy.reshape((images, -1)))
         return result.reshape(x.shape)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SoftMaximum:
+    """A mean over each window with shares exp(x_i / width) / sum_j exp(x_j / width), linear for given shares.
+
+    It tends to the derivative of the maximum as `width` does to 0, but varies with x.
+
+    **Attributes:** `table`: the entry of each tap, shape (taps, windows); `shares`: shape (batch, channels, taps,
+    windows); `source`: the shape of x with its batch axis; `target`: that of one output.
+    """
+
+    table: np.ndarray
+    shares: np.ndarray
+    width: float
+    source: Shape
+    target: Shape
+
+    def _read(self, dx: np.ndarray) -> np.ndarray:
+        read: np.ndarray = dx.reshape((*self.source[:2], -1))[:, :, self.table]
+        return read
+
+    def _scattered(self, taps: np.ndarray) -> np.ndarray:
+        """The adjoint of `_read`."""
+        images = math.prod(self.source[:2])
+        result = np.zeros((images, math.prod(self.source[2:])))
+        np.add.at(result, (np.arange(images)[:, None, None], self.table), taps.reshape((images, *self.table.shape)))
+        return result.reshape(self.source)
+
+    def apply(self, dx: np.ndarray) -> np.ndarray:
+        """The means of dx, shape (batch, *target)."""
+        means: np.ndarray = np.sum(self.shares * self._read(dx), axis=2)
+        return means.reshape((len(dx), *self.target))
+
+    def transpose(self, dy: np.ndarray) -> np.ndarray:
+        """The adjoint of `apply`."""
+        return self._scattered(self.shares * dy.reshape((*self.source[:2], 1, -1)))
+
+    def gradient(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        """The gradient of left^T apply(right) with respect to x, through the shares."""
+        read = self._read(right)
+        deviation = read - np.sum(self.shares * read, axis=2, keepdims=True)
+        return self._scattered(left.reshape((*self.source[:2], 1, -1)) * self.shares * deviation / self.width)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -4,7 +4,7 @@ import dataclasses
 import math
 
 import numpy as np
-from netgain.layers import Activation, Graph
+from netgain.layers import Activation, Graph, MaxPool
 from netgain.layers.dynamics import Dynamics, lower
 from netgain.solvers.closed_form import Scaled, compress, scale
 from netgain.solvers.interior_point import Cost, InteriorPoint
@@ -15,7 +15,11 @@ from .lipschitz import MEMORY_SHARE, available_memory, require_memory_for_rows
 
 @dataclasses.dataclass(frozen=True)
 class NodeSummary:
-    """One row of the layer table; `slopes` is empty for linear layers."""
+    """One row of the layer table; `slopes` is empty for linear layers.
+
+    Of a maximum over windows it says how many windows read one entry; its slopes for the entries of one window are not
+    negative and add up to one.
+    """
 
     name: str
     kind: str
@@ -53,6 +57,9 @@ def summarise(graph: Graph) -> tuple[NodeSummary, ...]:
             interval = layer.slopes(graph.shape(node))
             low, high = float(np.min(interval.lower)), float(np.max(interval.upper))
             slopes = f"[{low:.6g}, {high:.6g}]" + (f", groups of {interval.coupled}" if interval.coupled > 1 else "")
+        elif isinstance(layer, MaxPool):
+            reuse = layer.reuse(graph.input_shapes(node)[0])
+            slopes = "[0, 1]" + (f", windows overlap {reuse} times" if reuse > 1 else "")
         rows.append(NodeSummary(node, layer.describe(), graph.inputs(node), graph.shape(node), slopes))
     return tuple(rows)
 
