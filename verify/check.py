@@ -13,10 +13,12 @@ import time
 import numpy as np
 from flint import arb, arb_mat
 from netgain.layers import Graph
+from netgain.layers.arithmetic import Array
 
 from .balls import BALLS, precision, to_matrix, to_midpoint_radius
 from .certificate import Certificate
-from .constraints import Rows, constraint_rows
+from .constraints import Rows, constraint_rows, is_zero
+from .enclosure import Enclosure
 from .positive_definite import UNIT, Blocks, gamma, proved_in_balls, proved_in_double
 
 _PRECISIONS = (128, 256, 512)
@@ -63,10 +65,10 @@ def check(certificate: Certificate, graph: Graph, balls: bool = True) -> Verdict
     if certificate.digest != graph.digest:
         return verdict(Outcome.OTHER_MODEL)
     with precision(_PRECISIONS[0]):
-        rows = constraint_rows(graph, BALLS)
+        rows = constraint_rows(graph, BALLS, in_double=True)
     if not _well_formed(certificate, rows):
         return verdict(Outcome.MALFORMED)
-    if all(np.all(c == 0) for c in rows.output.values()):  # exactly: no change of the input reaches the output
+    if all(is_zero(c) for c in rows.output.values()):  # exactly: no change of the input reaches the output
         return verdict(Outcome.PROVED, "double")
     if certificate.value == 0:
         return verdict(Outcome.NOT_PROVED)
@@ -104,8 +106,11 @@ def _multipliers(certificate: Certificate, rows: Rows) -> list[np.ndarray]:
     return [np.repeat(array, layer.coupled) for array, layer in layers]
 
 
-def _scaled(coefficients: np.ndarray, exponent: int) -> tuple[np.ndarray, np.ndarray]:
+def _scaled(coefficients: Array, exponent: int) -> tuple[np.ndarray, np.ndarray]:
     """Midpoints and radii of 2^exponent times the coefficients, but for over- and underflow of exact ones."""
+    if isinstance(coefficients, Enclosure):
+        with np.errstate(over="ignore"):
+            return np.ldexp(coefficients.mid, exponent), np.ldexp(coefficients.rad, exponent)
     if coefficients.dtype != object:
         with np.errstate(over="ignore"):
             middle = np.ldexp(coefficients, exponent)

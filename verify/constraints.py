@@ -6,7 +6,8 @@ inequality, and the walk goes on with a block of its own. Shared weights, branch
 sum need no rule of their own.
 
 The same walk serves the solver, in float64, and the checker, in ball arithmetic. Under balls a coefficient that is a
-float64 array stands for exactly these numbers: a weight that no arithmetic has touched.
+float64 array stands for exactly these numbers: a weight that no arithmetic has touched. Where the checker is content
+with double precision, matrices that have been multiplied are enclosures, since as balls they would take gigabytes.
 """
 
 import dataclasses
@@ -14,10 +15,12 @@ import math
 from collections.abc import Mapping
 
 import numpy as np
-from netgain.layers import FLOAT, Activation, Arithmetic, Graph, Layer, LinearLayer, MaxPool, ModelError, Scale
+from netgain.layers import FLOAT, Activation, Arithmetic, BatchNormalization, Graph, Layer, LinearLayer, MaxPool, ModelError, Scale
 from netgain.layers.arithmetic import Array
 from netgain.layers.layer import Shape
 from netgain.solvers.inequality import Inequality, SlopeConstraint
+
+from .enclosure import QUOTIENTS, Enclosure
 
 
 class _Identity:
@@ -74,8 +77,8 @@ class Rows:
         return (self.input_size, *(rows.size for rows in self.activations))
 
 
-def constraint_rows(graph: Graph, arithmetic: Arithmetic = FLOAT) -> Rows:
-    """The rows of a graph in the given arithmetic.
+def constraint_rows(graph: Graph, arithmetic: Arithmetic = FLOAT, in_double: bool = False) -> Rows:
+    """The rows of a graph in the given arithmetic; with balls and `in_double`, products and sums are enclosures.
 
     **Raises:** `ModelError` if a layer is neither linear nor an activation with a slope interval nor a maximum.
     """
@@ -93,11 +96,11 @@ def constraint_rows(graph: Graph, arithmetic: Arithmetic = FLOAT) -> Rows:
         layer, shapes = graph.layer(node), graph.input_shapes(node)
         sources = [coefficients[name] for name in graph.inputs(node)]
         if isinstance(layer, LinearLayer):
-            coefficients[node] = _combine(layer, sources, shapes, sizes, arithmetic)
+            coefficients[node] = _combine(layer, sources, shapes, sizes, arithmetic, in_double)
             continue
         slope = _only_slope(layer, shapes[0])
         if slope is not None:
-            coefficients[node] = _combine(Scale(multiplier=slope), sources, shapes, sizes, arithmetic)
+            coefficients[node] = _combine(Scale(multiplier=slope), sources, shapes, sizes, arithmetic, in_double)
             continue
         if all(_is_zero(coefficient) for coefficient in sources[0].values()):
             # Nothing reaches this layer, so that its output never changes.
@@ -151,11 +154,19 @@ def _max_pool_rows(
     read = np.concatenate([channel * size + entry for channel in range(shape[0])])
     unrolled = {}
     for block, a in maps.items():
-        blank = np.zeros((shape[0] * count * taps, a.shape[1]))
-        unrolled[block] = arithmetic.constant(blank) if a.dtype == object else blank
-        unrolled[block][rows] = a[read]
+        # One row more than there are, for the taps that read none of them.
+        taken = np.full(shape[0] * count * taps, len(a.mid if isinstance(a, Enclosure) else a))
+        taken[rows] = read
+        unrolled[block] = _with_a_row_of_zeros(a, arithmetic)[taken]
     ones = np.ones(shape[0] * count * taps)
     return ActivationRows(node, unrolled, -ones, ones, taps, np.arange(shape[0] * count) * taps)
+
+
+def _with_a_row_of_zeros(a: Array, arithmetic: Arithmetic) -> Array:
+    if isinstance(a, Enclosure):
+        return Enclosure(_with_a_row_of_zeros(a.mid, arithmetic), _with_a_row_of_zeros(a.rad, arithmetic))
+    blank = np.zeros((1, a.shape[1]))
+    return np.concatenate([a, arithmetic.constant(blank) if a.dtype == object else blank])
 
 
 def _combine(
@@ -164,20 +175,24 @@ def _combine(
     shapes: tuple[Shape, ...],
     sizes: list[int],
     arithmetic: Arithmetic,
+    in_double: bool,
 ) -> _Coefficients:
     """The coefficients after a linear layer; columns of T_j travel through it as a batch."""
     result: _Coefficients = {}
     for position, (source, shape) in enumerate(zip(sources, shapes, strict=True)):
         for block, coefficient in source.items():
-            image = _image(layer, coefficient, position, shapes, sizes[block], shape, arithmetic)
+            image = _image(layer, coefficient, position, shapes, sizes[block], shape, arithmetic, in_double)
             if block not in result:
                 result[block] = image
             else:
                 whole = (_materialise(result[block], sizes[block], layer.output_shape(*shapes)),
                          _materialise(image, sizes[block], layer.output_shape(*shapes)))
                 # Summing exact float64 numbers would round: under balls both are taken as balls first.
-                exact = whole if arithmetic is FLOAT else tuple(_as_balls(part, arithmetic) for part in whole)
-                result[block] = exact[0] + exact[1]
+                if in_double:
+                    whole = (Enclosure.of(whole[0]), whole[1])
+                elif arithmetic is not FLOAT:
+                    whole = (_as_balls(whole[0], arithmetic), _as_balls(whole[1], arithmetic))
+                result[block] = whole[0] + whole[1]
     return result
 
 
@@ -189,14 +204,25 @@ def _image(
     size: int,
     shape: Shape,
     arithmetic: Arithmetic,
+    in_double: bool,
 ) -> Array | _Identity:
-    if isinstance(coefficient, _Identity):
-        if layer.keeps_order():
-            return coefficient
-        unrolled = layer.unrolled(position, shapes, arithmetic)
-        if unrolled is not None:
+    if isinstance(coefficient, _Identity) and layer.keeps_order():
+        return coefficient
+    if isinstance(coefficient, _Identity) or in_double:
+        unrolled = layer.unrolled(position, shapes, QUOTIENTS if in_double else arithmetic)
+        if unrolled is not None and isinstance(coefficient, _Identity):
             return unrolled
-    return layer.apply(_materialise(coefficient, size, shape), position, shapes, arithmetic)
+        if unrolled is not None:
+            rows, columns = Enclosure.of(coefficient).reshape((size, -1)), unrolled.reshape((math.prod(shape), -1))
+            return (rows @ columns).reshape((size, *layer.output_shape(*shapes)))
+    whole = _materialise(coefficient, size, shape)
+    if in_double and isinstance(layer, Scale | BatchNormalization):
+        return Enclosure.of(whole) * np.broadcast_to(layer.scale(arithmetic), shape)
+    if isinstance(whole, Enclosure):
+        if layer.keeps_order():
+            return whole.reshape((size, *layer.output_shape(*shapes)))
+        whole = whole.balls()
+    return layer.apply(whole, position, shapes, arithmetic)
 
 
 def _materialise(coefficient: Array | _Identity, size: int, shape: Shape) -> Array:
@@ -204,7 +230,12 @@ def _materialise(coefficient: Array | _Identity, size: int, shape: Shape) -> Arr
 
 
 def _is_zero(coefficient: Array | _Identity) -> bool:
-    return not isinstance(coefficient, _Identity) and bool(np.all(coefficient == 0))
+    return not isinstance(coefficient, _Identity) and is_zero(coefficient)
+
+
+def is_zero(coefficient: Array) -> bool:
+    """Whether a coefficient is zero, exactly."""
+    return coefficient.is_zero if isinstance(coefficient, Enclosure) else bool(np.all(coefficient == 0))
 
 
 def _as_balls(array: Array, arithmetic: Arithmetic) -> Array:
