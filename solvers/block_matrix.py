@@ -78,7 +78,7 @@ def _inverse_square(root: np.ndarray) -> np.ndarray:
     """(L L^T)^{-1}."""
     if root.ndim == 1:
         return np.diag(1 / root**2)
-    triangle = np.tril(dpotri(root, lower=1)[0])
+    triangle: np.ndarray = np.tril(dpotri(root, lower=1)[0])
     triangle += np.tril(triangle, -1).T
     return triangle
 

@@ -16,9 +16,9 @@ Where lam >= 0 does not follow from M >= 0, its logarithms join the barrier.
 import dataclasses
 import functools
 import math
-import os
 
 import numpy as np
+import psutil
 import scipy.sparse.linalg
 from threadpoolctl import threadpool_limits
 
@@ -26,20 +26,20 @@ from .block_matrix import Blocks, Factor, apply, combine, factorise
 from .closed_form import Scaled
 from .course import Course
 from .newton_system import NewtonSystem
-from .result import Limits, OnProgress, Solution, Status
+from .result import Cost, Limits, OnProgress, Solution, Status
 from .schur import Solve, scaled_cholesky
 from .structure import diagonals_first, structure
 
 _START_SLACK = 1.3
 # The share of the way to the border; a primal method that comes too near needs many steps to get away from it.
-_STEP = 0.6
+_STEP = 0.7
 _SHORTEST_STEP = 1e-6
 # mu falls by this factor when the point is near the central path. Less is slower, more leaves the path too far.
-_FALL = 1.6
+_FALL = 1.5
 # In the norm of H; from here on M - dM is not worth a test.
 _NEAR = 2.5
 # Below this order several threads of BLAS cost more than they bring.
-_WORTH_THREADS = 1500
+_WORTH_THREADS = 2000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,11 +48,31 @@ class DualScaling:
 
     max_iterations: int = 400
 
+    def predict(self, scaled: Scaled) -> Cost:
+        """What a solve will take, before it starts; to within a factor of about two."""
+        inequality = scaled.inequality
+        pattern = structure(inequality, diagonals_first(inequality))
+        m, n, flops = inequality.rows, pattern.size, inequality.multipliers**3 / 3
+        # Z, M and its factor; PZ, QZ; QZP', QZQ', the Schur matrix and its factor.
+        memory = 8 * (4 * n * n + 2 * m * n + 5 * m * m)
+        for k, rows in enumerate(pattern.rows):
+            own, later = rows.stop - rows.start, sum(part.stop - part.start for part in pattern.later_parts[k])
+            after = n - rows.stop
+            flops += 2 * own * later * (later + own + after)
+            flops += 0 if pattern.diagonal[k] else own**2 * (own + 2 * later)
+        for constraint in inequality.constraints:
+            flops += 4 * n * sum(a.size for a in constraint.maps.values())
+        seconds = flops / (3e10 * self._threads(n)) + 60 * n * n / 1e9 + 5e-3
+        return Cost(inequality.multipliers, n, memory, 50 * seconds)
+
     def memory(self, scaled: Scaled) -> int:
-        """Bytes a solve will need, to within a factor of about two."""
-        m, n = scaled.inequality.rows, sum(scaled.inequality.sizes)
-        # Z, its factor and M's; PZ, QZ; QZP', QZQ', the Schur matrix and its factor.
-        return 8 * (4 * n * n + 2 * m * n + 5 * m * m)
+        return self.predict(scaled).memory
+
+    @staticmethod
+    def _threads(order: int) -> int:
+        """As many as there are idle cores: threads of BLAS wait for each other, and one without a core delays all."""
+        idle = (psutil.cpu_count() or 1) - psutil.getloadavg()[0]
+        return max(1, round(idle)) if order > _WORTH_THREADS else 1
 
     def solve(self, scaled: Scaled, limits: Limits, on_progress: OnProgress | None = None) -> Solution:
         """Multipliers within `limits.tolerance` of the optimum, or the best found when stopped.
@@ -60,8 +80,7 @@ class DualScaling:
         Ctrl-C ends the solve with status INTERRUPTED and the best multipliers so far.
         """
         course = Course(scaled, limits, on_progress, "dual_scaling")
-        threads = (os.cpu_count() or 1) if sum(scaled.inequality.sizes) > _WORTH_THREADS else 1
-        with threadpool_limits(limits=threads, user_api="blas"):
+        with threadpool_limits(limits=self._threads(sum(scaled.inequality.sizes)), user_api="blas"):
             return course.run(functools.partial(_iterate, course, self.max_iterations))
 
 

@@ -35,7 +35,7 @@ from .closed_form import Scaled
 from .course import Course
 from .dual_bound import dual_bound
 from .newton_system import NewtonSystem
-from .result import Limits, OnProgress, Solution, Status
+from .result import Cost, Limits, OnProgress, Solution, Status
 from .schur import scaled_cholesky
 from .structure import structure
 
@@ -45,16 +45,6 @@ _SHARED_SLACK = 1.05
 _SHORTEST_STEP = 1e-5
 # Halvings in the search for the longest step: the predictor's only sets the centring.
 _COARSE, _FINE = 2, 5
-
-
-@dataclasses.dataclass(frozen=True)
-class Cost:
-    """Predicted size of a solve: `multipliers`, `order` of M, `memory` in bytes, `seconds` to the default tolerance."""
-
-    multipliers: int
-    order: int
-    memory: int
-    seconds: float
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

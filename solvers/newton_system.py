@@ -188,7 +188,8 @@ class NewtonSystem:
 
     def gradient(self, x: np.ndarray, forms: Forms) -> np.ndarray:
         """<F_i, X> for every multiplier, then <E, X>."""
-        return np.append(self._by_group(2 * np.einsum("ii->i", forms.qp)), np.trace(x[self._layers[0], self._layers[0]]))
+        u = self._layers[0]
+        return np.append(self._by_group(2 * np.einsum("ii->i", forms.qp)), np.trace(x[u, u]))
 
     def gradient_on_pattern(self, x: np.ndarray) -> np.ndarray:
         """The same for an X known on the chordal pattern only."""

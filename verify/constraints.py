@@ -15,7 +15,18 @@ import math
 from collections.abc import Mapping
 
 import numpy as np
-from netgain.layers import FLOAT, Activation, Arithmetic, BatchNormalization, Graph, Layer, LinearLayer, MaxPool, ModelError, Scale
+from netgain.layers import (
+    FLOAT,
+    Activation,
+    Arithmetic,
+    BatchNormalization,
+    Graph,
+    Layer,
+    LinearLayer,
+    MaxPool,
+    ModelError,
+    Scale,
+)
 from netgain.layers.arithmetic import Array
 from netgain.layers.layer import Shape
 from netgain.solvers.inequality import Inequality, SlopeConstraint

@@ -52,11 +52,11 @@ class Enclosure:
         """The same as an array of balls."""
         return _ball(self.mid, self.rad)
 
-    def reshape(self, *shape: int | tuple[int, ...]) -> Self:
-        return type(self)(self.mid.reshape(*shape), self.rad.reshape(*shape))
+    def reshape(self, shape: tuple[int, ...]) -> Self:
+        return type(self)(self.mid.reshape(shape), self.rad.reshape(shape))
 
     @property
-    def T(self) -> Self:  # noqa: N802
+    def T(self) -> Self:
         return type(self)(self.mid.T, self.rad.T)
 
     def __getitem__(self, index: Array) -> Self:

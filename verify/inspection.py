@@ -7,10 +7,10 @@ import numpy as np
 from netgain.layers import Activation, Graph, MaxPool
 from netgain.layers.dynamics import Dynamics, lower
 from netgain.solvers.closed_form import Scaled, compress, scale
-from netgain.solvers.interior_point import Cost, InteriorPoint
+from netgain.solvers.result import Cost
 
 from .constraints import constraint_rows, to_inequality
-from .lipschitz import MEMORY_SHARE, available_memory, require_memory_for_rows
+from .lipschitz import MEMORY_SHARE, available_memory, default_solver, require_memory_for_rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +30,7 @@ class NodeSummary:
 
 @dataclasses.dataclass(frozen=True)
 class Inspection:
-    """The layer graph, its dynamical system, and what the interior-point solver would take."""
+    """The layer graph, its dynamical system, and what the solver for its size would take."""
 
     name: str
     nodes: tuple[NodeSummary, ...]
@@ -40,7 +40,7 @@ class Inspection:
 
     @property
     def fits(self) -> bool:
-        """Whether the interior-point solver has the memory it needs."""
+        """Whether this solver has the memory it needs."""
         return self.cost.memory <= MEMORY_SHARE * self.available_memory
 
     @property
@@ -71,5 +71,6 @@ def inspect(graph: Graph) -> Inspection:
     """
     require_memory_for_rows(graph)
     scaled: Scaled = scale(compress(to_inequality(constraint_rows(graph))))
-    return Inspection(graph.name, summarise(graph), lower(graph), InteriorPoint().predict(scaled), available_memory())
+    cost = default_solver(scaled).predict(scaled)
+    return Inspection(graph.name, summarise(graph), lower(graph), cost, available_memory())
 

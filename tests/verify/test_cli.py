@@ -75,7 +75,7 @@ def test_printed_numbers_are_on_the_safe_side(model: Path) -> None:
     assert float(content["lower"]["decimal"]) <= content["lower"]["value"] <= 1.0
 
 
-@pytest.mark.parametrize("solver", ["interior-point", "closed-form", "clarabel", "scs", "auto"])
+@pytest.mark.parametrize("solver", ["interior-point", "dual-scaling", "closed-form", "clarabel", "scs", "auto"])
 def test_every_solver_is_proved_alike(model: Path, solver: str) -> None:
     result = run("lipschitz", model, "--solver", solver, "--json")
     assert result.exit_code == ExitCode.PROVED
