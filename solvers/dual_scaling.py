@@ -35,7 +35,7 @@ _START_SLACK = 1.3
 _STEP = 0.7
 _SHORTEST_STEP = 1e-6
 # mu falls by this factor when the point is near the central path. Less is slower, more leaves the path too far.
-_FALL = 1.5
+_FALL = 1.3
 # In the norm of H; from here on M - dM is not worth a test.
 _NEAR = 2.5
 # Below this order several threads of BLAS cost more than they bring.

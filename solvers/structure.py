@@ -25,8 +25,8 @@ class Structure:
     **Attributes:** `group[j]`: the block that holds layer j, the input being layer 0; `layers[j]`: its rows;
     `diagonal[k]`: whether block k of M is a diagonal matrix, and is so when it is eliminated; `offsets`: where each
     block starts; `rows[k]`: block k; `later[k]`: the blocks after k in column k of the factor, with `later_rows[k]`
-    their rows and `later_parts[k]` where each lies when they are stacked; `outside_rows[k]`: the rows after k that column k
-    does not touch; `cliques`: rows of the maximal sets of mutually coupled blocks.
+    their rows and `later_parts[k]` where each lies when they are stacked; `outside_rows[k]`: the rows after k that
+    column k does not touch; `cliques`: rows of the maximal sets of mutually coupled blocks.
     """
 
     group: tuple[int, ...]
