@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 import psutil
-from netgain.layers import Graph
+from netgain.layers import Graph, MaxPool
 from netgain.layers.dynamics import lower
 from netgain.solvers.closed_form import ClosedForm, Scaled, compress, norm_product, scale
 from netgain.solvers.dual_scaling import DualScaling
@@ -25,8 +25,9 @@ from .proof import prove
 from .rounding import rounded_down, rounded_up
 
 _LONGEST_SEARCH = 20.0
-# As they are, scaled, and the larger of what the solver and the checker make of them.
-_COPIES_OF_ROWS = 4
+# Of the rows and of the blocks of M: what the scaling and the checker hold at a time. An M of order 7292 with a block
+# of order 4704 was measured to take 2.8 GB.
+_COPIES = 8
 MEMORY_SHARE = 0.8
 # From this order of M on the barrier method is faster where the pattern is wide.
 _LARGE = 1000
@@ -211,15 +212,18 @@ def default_solver(scaled: Scaled) -> InteriorPoint | DualScaling:
 
 
 def require_memory_for_rows(graph: Graph) -> None:
-    """Refuses a network whose rows, one dense matrix for each pair of coupled layers, would not fit.
+    """Refuses a network whose rows, one dense matrix for each pair of coupled layers, and blocks of M would not fit.
 
     **Raises:** `TooLargeError`, before anything is allocated.
     """
     sizes = {node: math.prod(graph.shape(node)) for node in graph.order}
     system = lower(graph)
-    entries = sum(sizes[step.node] * sum(sizes[node] for node in step.reads) for step in system.steps)
-    entries += sizes[graph.output] * sum(sizes[node] for node in system.output_reads)
-    needed, available = _COPIES_OF_ROWS * 8 * entries, available_memory()
+    entries = sizes[graph.output] * sum(sizes[node] for node in system.output_reads)
+    for step in system.steps:
+        layer = graph.layer(step.node)
+        rows = sizes[step.node] * (math.prod(layer.kernel) if isinstance(layer, MaxPool) else 1)
+        entries += rows * sum(sizes[node] for node in step.reads) + sizes[step.node] ** 2
+    needed, available = _COPIES * 8 * entries, available_memory()
     if needed > MEMORY_SHARE * available:
         raise TooLargeError(
             f"Unrolled to matrices, the layers of this network would need {needed / 2**30:.1f} GiB; "

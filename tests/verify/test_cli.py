@@ -215,7 +215,7 @@ def test_failures_on_the_way(
 
 
 def test_a_solve_that_does_not_fit_names_what_does(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(QUESTION, "available_memory", lambda: 500)
+    monkeypatch.setattr(QUESTION, "available_memory", lambda: 900)
     result = run("verify", model, "--solver", "interior-point")
     assert result.exit_code == ExitCode.NUMERICAL
     assert "ClosedForm" in result.stderr
