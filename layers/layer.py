@@ -8,6 +8,7 @@ import numpy as np
 
 from .arithmetic import FLOAT, Arithmetic, Array
 from .errors import ModelError, ShapeError
+from .shift_invariant import Stencil
 
 Shape = tuple[int, ...]
 
@@ -80,6 +81,13 @@ class LinearLayer(Layer):
         """T_position of every unit vector, shape (entries of the input, *output shape), written down from the weights.
 
         A float64 array holds exactly these numbers, whatever the arithmetic. None where `apply` is no worse.
+        """
+        return None
+
+    def stencil(self, position: int, shapes: tuple[Shape, ...], arithmetic: Arithmetic = FLOAT) -> Stencil | None:
+        """T_position of an input (channels, *spatial axes) where it treats every pixel alike; None where it does not.
+
+        The stencil agrees with the layer at every pixel of the output, given an input that is zero outside its image.
         """
         return None
 

@@ -8,6 +8,7 @@ import numpy as np
 from .arithmetic import FLOAT, Arithmetic, Array
 from .errors import ShapeError
 from .layer import Layer, LinearLayer, NonlinearLayer, Shape, one_input
+from .shift_invariant import Stencil
 from .windows import Padding, Windows, complete
 
 
@@ -103,6 +104,14 @@ class AveragePool(_Pool, LinearLayer):
             matrix[channel, entry, channel, window] = 1
         matrix = matrix.reshape((-1, channels, *windows.counts))
         return _shares(matrix, self._counted(windows), arithmetic)
+
+    def stencil(self, position: int, shapes: tuple[Shape, ...], arithmetic: Arithmetic = FLOAT) -> Stencil | None:
+        windows, channels = self.windows(shapes[0]), shapes[0][0]
+        counts, offsets = self._counted(windows), windows.offsets()
+        if np.any(counts != len(offsets)):  # a window at the border takes the mean of fewer entries
+            return None
+        share = _shares(np.eye(channels), np.array(len(offsets)), arithmetic)
+        return Stencil(offsets, np.broadcast_to(share, (len(offsets), channels, channels)), self.strides)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

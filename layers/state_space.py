@@ -8,6 +8,7 @@ import numpy as np
 from .arithmetic import FLOAT, Arithmetic, Array
 from .errors import ModelError, ShapeError
 from .layer import LinearLayer, Shape, one_input, parameter
+from .shift_invariant import Stencil
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -121,6 +122,10 @@ class StateSpace(LinearLayer):
         lags = np.subtract.outer(np.arange(length), np.arange(length)).T
         blocks = np.concatenate([response, zero])[np.where(lags >= 0, lags, length)]
         return blocks.transpose(3, 0, 2, 1).reshape((channels * length, len(self.C), length))
+
+    def stencil(self, position: int, shapes: tuple[Shape, ...], arithmetic: Arithmetic = FLOAT) -> Stencil:
+        length = shapes[0][1]
+        return Stencil(-np.arange(length)[:, None], self.impulse_response(length, arithmetic), (1,))
 
     def forward(self, *inputs: Array, arithmetic: Arithmetic = FLOAT) -> Array:
         (u,) = inputs
