@@ -62,6 +62,17 @@ class Dataset:
                             f"test images {self.test_images.shape[1:]}.")
 
     @property
+    def image(self) -> tuple[int, int]:
+        """Rows and columns of an image."""
+        rows, columns = self.train_images.shape[1:]
+        return rows, columns
+
+    @property
+    def classes(self) -> int:
+        """Labels count from 0 on."""
+        return int(self.train_labels.max()) + 1
+
+    @property
     def digest(self) -> str:
         """SHA-256 over the digests of the files, in order of their names."""
         return sha256("".join(f"{self.digests[name]}  {name}\n" for name in sorted(self.digests)).encode())

@@ -39,6 +39,7 @@ from .graph import GraphBuilder as GraphBuilder
 from .graph import sequential as sequential
 from .layer import Layer as Layer
 from .layer import LinearLayer as LinearLayer
+from .layer import NonlinearLayer as NonlinearLayer
 from .linear import Add as Add
 from .linear import Affine as Affine
 from .linear import BatchNormalization as BatchNormalization
@@ -50,4 +51,6 @@ from .linear import Reshape as Reshape
 from .linear import Scale as Scale
 from .linear import Select as Select
 from .pooling import AveragePool as AveragePool
+from .pooling import MaxPool as MaxPool
 from .pooling import Mean as Mean
+from .state_space import StateSpace as StateSpace

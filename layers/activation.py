@@ -15,7 +15,7 @@ import scipy.special
 
 from .arithmetic import FLOAT, Arithmetic, Array
 from .errors import ModelError, ShapeError
-from .layer import Layer, Shape, broadcasts, one_input, parameter
+from .layer import NonlinearLayer, Shape, broadcasts, one_input, parameter
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,8 +32,8 @@ class SlopeInterval:
     coupled: int = 1
 
 
-class Activation(Layer):
-    """A nonlinear layer of one input, with a slope interval and a derivative."""
+class Activation(NonlinearLayer):
+    """A nonlinear layer that keeps the shape of its input, with a slope interval and a derivative."""
 
     def output_shape(self, *shapes: Shape) -> Shape:
         return one_input(self, shapes)
@@ -49,12 +49,8 @@ class Activation(Layer):
     def slopes(self, shape: Shape) -> SlopeInterval:
         """The proved slope interval for an input of this shape."""
 
-    @abc.abstractmethod
-    def apply_derivative(self, x: np.ndarray, dx: np.ndarray) -> Array:
-        """Directional derivative of the activation at x along dx (at a kink: that of one side)."""
-
     def apply_derivative_transposed(self, x: np.ndarray, dy: np.ndarray) -> Array:
-        """The adjoint of `apply_derivative`; equal to it where the Jacobian is symmetric."""
+        # As long as the Jacobian is symmetric.
         return self.apply_derivative(x, dy)
 
 

@@ -109,3 +109,9 @@ class FloatArithmetic(Arithmetic):
 
 
 FLOAT = FloatArithmetic()
+
+
+def zeros(shape: tuple[int, ...], like: Array, arithmetic: Arithmetic) -> Array:
+    """Zeros of the kind of number that `like` holds."""
+    blank = np.zeros(shape)
+    return arithmetic.constant(blank) if like.dtype == object else blank

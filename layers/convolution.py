@@ -6,10 +6,11 @@ import types
 
 import numpy as np
 
-from .arithmetic import FLOAT, Arithmetic, Array
+from .arithmetic import FLOAT, Arithmetic, Array, zeros
 from .errors import ShapeError
 from .layer import LinearLayer, Shape, one_input, parameter
-from .windows import Padding, Windows, complete, zeros
+from .shift_invariant import Stencil
+from .windows import Padding, Windows, complete
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -104,6 +105,14 @@ class Convolution(LinearLayer):
             matrix[source.start + c, entry, m, window] = weight[m, c, tap]
         return matrix.reshape((-1, total, *windows.counts))
 
+    def stencil(self, position: int, shapes: tuple[Shape, ...], arithmetic: Arithmetic = FLOAT) -> Stencil:
+        windows, (total, channels) = self.windows(shapes[0]), self.weight.shape[:2]
+        taps = self.weight.reshape((total, channels, -1))
+        coefficients = np.zeros((taps.shape[2], total, shapes[0][0]))
+        for source, target, _ in self._matrices():
+            coefficients[:, target, source] = np.moveaxis(taps[target], -1, 0)
+        return Stencil(windows.offsets(), coefficients, self.strides)
+
     def offset(self) -> np.ndarray | None:
         return None if self.bias is None else self.bias.reshape((-1,) + (1,) * (self.weight.ndim - 2))
 
@@ -149,6 +158,14 @@ class Pad(LinearLayer):
 
     def apply_transposed(self, y: np.ndarray, position: int, shapes: tuple[Shape, ...]) -> np.ndarray:
         return y[self._inside(shapes[0])]
+
+    def stencil(self, position: int, shapes: tuple[Shape, ...], arithmetic: Arithmetic = FLOAT) -> Stencil | None:
+        begins, shape = self.padding[0], shapes[0]
+        axes = len(shape) - 1
+        if len(begins) > axes:
+            return None
+        before = (0,) * (axes - len(begins)) + begins
+        return Stencil(-np.array([before], dtype=np.int64), np.eye(shape[0])[None], (1,) * axes)
 
     def keeps_order(self) -> bool:
         return not any(self.padding[0]) and not any(self.padding[1])

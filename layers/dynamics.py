@@ -1,8 +1,9 @@
 """A graph as a time-varying dynamical system: cuts are the states, nonlinear layers the time steps.
 
-Every nonlinear layer is one step. The state before it is a cut of the graph: the input and those activations that
-this step or a later one still reads. Linear layers lie inside the steps. The cut's width is the size of the
-cost-to-go matrix that the recursion of arXiv 2405.01125 carries, hence the measure of a network's difficulty.
+Every nonlinear layer is one step. The state before it is a cut of the graph: the input and the outputs of those
+nonlinear layers that this step or a later one still reads. Linear layers lie inside the steps. The cut's width is the
+size of the cost-to-go matrix that the recursion of arXiv 2405.01125 carries, hence the measure of a network's
+difficulty.
 """
 
 import dataclasses
@@ -10,13 +11,14 @@ import math
 
 import networkx as nx
 
-from .activation import Activation
 from .graph import Graph
+from .layer import NonlinearLayer
 
 
 @dataclasses.dataclass(frozen=True)
 class TimeStep:
-    """One nonlinear layer: `reads` and `state` name nodes that hold increments (the input, activations).
+    """One nonlinear layer: `reads` and `state` name nodes that hold increments (the input, outputs of nonlinear
+    layers).
 
     **Attributes:** `node`: the layer; `reads`: what its input depends on through linear layers alone; `state`: the cut
     before the step; `width`: entries of that cut.
@@ -43,7 +45,7 @@ class Dynamics:
 
 def lower(graph: Graph) -> Dynamics:
     """The dynamical system of any acyclic graph."""
-    holders = [node for node in graph.order if node == graph.input or isinstance(graph.layer(node), Activation)]
+    holders = [node for node in graph.order if node == graph.input or isinstance(graph.layer(node), NonlinearLayer)]
     reads = {node: _read_through_linear(graph, node, set(holders)) for node in [*holders[1:], graph.output]}
     last = {node: position for position, reader in enumerate(reads) for node in reads[reader]}
 

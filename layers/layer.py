@@ -8,6 +8,7 @@ import numpy as np
 
 from .arithmetic import FLOAT, Arithmetic, Array
 from .errors import ModelError, ShapeError
+from .shift_invariant import Stencil
 
 Shape = tuple[int, ...]
 
@@ -83,6 +84,13 @@ class LinearLayer(Layer):
         """
         return None
 
+    def stencil(self, position: int, shapes: tuple[Shape, ...], arithmetic: Arithmetic = FLOAT) -> Stencil | None:
+        """T_position of an input (channels, *spatial axes) where it treats every pixel alike; None where it does not.
+
+        The stencil agrees with the layer at every pixel of the output, given an input that is zero outside its image.
+        """
+        return None
+
     def offset(self) -> np.ndarray | None:
         """The constant part, broadcastable to the output's shape; None for zero."""
         return None
@@ -98,6 +106,21 @@ class LinearLayer(Layer):
             value = value + self.apply(inputs[position], position, shapes, arithmetic)
         offset = self.offset()
         return value if offset is None else value + arithmetic.constant(offset)
+
+
+class NonlinearLayer(Layer):
+    """A layer of one input with a derivative almost everywhere.
+
+    Where there is none, it is the limit of those at some points nearby.
+    """
+
+    @abc.abstractmethod
+    def apply_derivative(self, x: np.ndarray, dx: np.ndarray) -> Array:
+        """The derivative at x along dx, both of shape (batch, *input shape)."""
+
+    @abc.abstractmethod
+    def apply_derivative_transposed(self, x: np.ndarray, dy: np.ndarray) -> Array:
+        """The adjoint of `apply_derivative`, for dy of shape (batch, *output shape)."""
 
 
 def one_input(layer: Layer, shapes: tuple[Shape, ...]) -> Shape:

@@ -9,6 +9,7 @@ import numpy as np
 from .arithmetic import FLOAT, Arithmetic, Array
 from .errors import ShapeError
 from .layer import Layer, LinearLayer, Shape, broadcasts, one_input, parameter
+from .shift_invariant import Stencil, channel_stencil, diagonal_stencil
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -43,6 +44,9 @@ class Output(_Rearrangement):
 
     def output_shape(self, *shapes: Shape) -> Shape:
         return one_input(self, shapes)
+
+    def stencil(self, position: int, shapes: tuple[Shape, ...], arithmetic: Arithmetic = FLOAT) -> Stencil:
+        return channel_stencil(np.eye(shapes[0][0]), len(shapes[0]) - 1)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -141,6 +145,9 @@ class _Diagonal(LinearLayer):
         adjoint: np.ndarray = y * self.scale(FLOAT)
         return adjoint
 
+    def stencil(self, position: int, shapes: tuple[Shape, ...], arithmetic: Arithmetic = FLOAT) -> Stencil | None:
+        return diagonal_stencil(self.scale(arithmetic), shapes[0], arithmetic)
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Scale(_Diagonal):
@@ -234,6 +241,9 @@ class Add(LinearLayer):
     def apply_transposed(self, y: np.ndarray, position: int, shapes: tuple[Shape, ...]) -> np.ndarray:
         return self.signs[position] * y
 
+    def stencil(self, position: int, shapes: tuple[Shape, ...], arithmetic: Arithmetic = FLOAT) -> Stencil:
+        return channel_stencil(self.signs[position] * np.eye(shapes[0][0]), len(shapes[0]) - 1)
+
     def keeps_order(self) -> bool:
         return all(sign == 1 for sign in self.signs)
 
@@ -267,6 +277,13 @@ class Concatenate(LinearLayer):
 
     def apply_transposed(self, y: np.ndarray, position: int, shapes: tuple[Shape, ...]) -> np.ndarray:
         return y[self._slice(position, shapes)]
+
+    def stencil(self, position: int, shapes: tuple[Shape, ...], arithmetic: Arithmetic = FLOAT) -> Stencil | None:
+        if -self.axis != len(shapes[0]):
+            return None
+        channels = [shape[0] for shape in shapes]
+        matrix = np.eye(sum(channels))[:, sum(channels[:position]) : sum(channels[: position + 1])]
+        return channel_stencil(matrix, len(shapes[0]) - 1)
 
     def forward(self, *inputs: Array, arithmetic: Arithmetic = FLOAT) -> Array:
         return arithmetic.concatenate(inputs, self.axis)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from .arithmetic import Arithmetic, Array
+from .arithmetic import Arithmetic, Array, zeros
 from .errors import ShapeError
 from .layer import Shape
 
@@ -117,6 +117,12 @@ class Windows:
         windows, taps = np.nonzero(inside)
         return windows, taps, entry[windows, taps]
 
+    def offsets(self) -> np.ndarray:
+        """Where tap k of window 0 reads, before or in the input, shape (taps, axes), the taps in row-major order."""
+        axes = zip(self.kernel, self.dilations, self.begins, strict=True)
+        places = [np.arange(taps) * dilation - begin for taps, dilation, begin in axes]
+        return np.stack([axis.ravel() for axis in np.meshgrid(*places, indexing="ij")], axis=-1)
+
     def read(self, *, padding: bool) -> np.ndarray:
         """How many entries each window reads, of the input or with `padding` of the padded input; shape `counts`."""
         result = np.ones((), dtype=np.int64)
@@ -131,12 +137,6 @@ class Windows:
         """The entry that tap k of window o reads along one axis, shape (counts, kernel)."""
         window, tap = np.arange(self.counts[axis]), np.arange(self.kernel[axis])
         return np.add.outer(window * self.strides[axis] - self.begins[axis], tap * self.dilations[axis])
-
-
-def zeros(shape: Shape, like: Array, arithmetic: Arithmetic) -> Array:
-    """Zeros of the kind of number that `like` holds."""
-    blank = np.zeros(shape)
-    return arithmetic.constant(blank) if like.dtype == object else blank
 
 
 def complete(

@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Callable
 
 import numpy as np
-from scipy.linalg.lapack import dpotrf, dpotrs, dtrtri, dtrtrs
+from scipy.linalg.lapack import dpotrf, dpotri, dpotrs, dtrtrs
 
 from .structure import Index, Structure, block_rows
 
@@ -17,7 +17,8 @@ Blocks = dict[tuple[int, int], np.ndarray]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Factor:
-    """M = L L^T: `roots[k]` is L_kk, `columns[k]` the rows of column k below it, stacked (None if there are none)."""
+    """M = L L^T: `roots[k]` is L_kk, or its diagonal where it has no other entries; `columns[k]` the rows of column k
+    below it, stacked (None if there are none)."""
 
     structure: Structure
     roots: tuple[np.ndarray, ...]
@@ -28,10 +29,10 @@ class Factor:
         s = self.structure
         inverse = np.empty((s.size, s.size))
         for k in range(s.blocks - 1, -1, -1):
-            root = dtrtri(self.roots[k], lower=1)[0]
-            own, column = root.T @ root, self.columns[k]
+            column = self.columns[k]
+            own = _inverse_square(self.roots[k])
             if column is not None:
-                t = column @ root
+                t = _solve_triangular(self.roots[k], column.T, 1).T
                 after = slice(s.offsets[k + 1], s.size)
                 side = -(t.T @ inverse[s.later_rows[k], after])
                 inverse[s.rows[k], after] = side
@@ -45,18 +46,41 @@ class Factor:
 
     def solve(self, right: np.ndarray) -> np.ndarray:
         """M^{-1} times a dense matrix."""
+        return self.solve_upper(self.solve_lower(right))
+
+    def solve_lower(self, right: np.ndarray) -> np.ndarray:
+        """L^{-1} times a dense matrix."""
         s, x = self.structure, right.copy()
         for k in range(s.blocks):
-            x[s.rows[k]] = dtrtrs(self.roots[k], x[s.rows[k]], lower=1)[0]
+            x[s.rows[k]] = _solve_triangular(self.roots[k], x[s.rows[k]], 0)
             column = self.columns[k]
             if column is not None:
                 x[s.later_rows[k]] -= column @ x[s.rows[k]]
+        return x
+
+    def solve_upper(self, right: np.ndarray) -> np.ndarray:
+        """L^{-T} times a dense matrix."""
+        s, x = self.structure, right.copy()
         for k in range(s.blocks - 1, -1, -1):
             column = self.columns[k]
             if column is not None:
                 x[s.rows[k]] -= column.T @ x[s.later_rows[k]]
-            x[s.rows[k]] = dtrtrs(self.roots[k], x[s.rows[k]], lower=1, trans=1)[0]
+            x[s.rows[k]] = _solve_triangular(self.roots[k], x[s.rows[k]], 1)
         return x
+
+
+def _solve_triangular(root: np.ndarray, right: np.ndarray, transposed: int) -> np.ndarray:
+    solved: np.ndarray = right / root[:, None] if root.ndim == 1 else dtrtrs(root, right, lower=1, trans=transposed)[0]
+    return solved
+
+
+def _inverse_square(root: np.ndarray) -> np.ndarray:
+    """(L L^T)^{-1}."""
+    if root.ndim == 1:
+        return np.diag(1 / root**2)
+    triangle: np.ndarray = np.tril(dpotri(root, lower=1)[0])
+    triangle += np.tril(triangle, -1).T
+    return triangle
 
 
 def factorise(matrix: Blocks, structure: Structure) -> Factor | None:
@@ -65,9 +89,15 @@ def factorise(matrix: Blocks, structure: Structure) -> Factor | None:
     roots: list[np.ndarray] = []
     columns: list[np.ndarray | None] = []
     for k, later in enumerate(structure.later):
-        root, failed = dpotrf(work[k, k], lower=1, clean=1)
-        if failed:
-            return None
+        if structure.diagonal[k]:
+            diagonal = np.einsum("ii->i", work[k, k])
+            if not np.all(diagonal > 0):
+                return None
+            root = np.sqrt(diagonal)
+        else:
+            root, failed = dpotrf(work[k, k], lower=1, clean=1)
+            if failed:
+                return None
         roots.append(root)
         if not later:
             columns.append(None)
@@ -77,7 +107,7 @@ def factorise(matrix: Blocks, structure: Structure) -> Factor | None:
         for i, part in zip(later, parts, strict=True):
             if (i, k) in work:
                 stacked[:, part] = work[i, k].T
-        column = dtrtrs(root, stacked, lower=1)[0].T
+        column = _solve_triangular(root, stacked, 0).T
         columns.append(column)
         update = column @ column.T
         for a, i in enumerate(later):
@@ -152,6 +182,21 @@ def multiply(matrix: Blocks, right: np.ndarray, structure: Structure) -> np.ndar
         columns = block_rows([j for j, _ in row], structure.offsets)
         np.matmul(np.concatenate([block for _, block in row], axis=1), right[columns], out=result[structure.rows[i]])
     return result
+
+
+def apply(matrix: Blocks, right: np.ndarray, structure: Structure) -> np.ndarray:
+    """The same for a dense matrix of few columns: nothing is gathered first."""
+    result, rows = np.zeros_like(right), structure.rows
+    for (i, j), block in matrix.items():
+        result[rows[i]] += block @ right[rows[j]]
+        if i != j:
+            result[rows[j]] += block.T @ right[rows[i]]
+    return result
+
+
+def combine(matrix: Blocks, direction: Blocks, step: float) -> Blocks:
+    """matrix + step * direction, for a direction without blocks of its own."""
+    return {key: block + step * direction[key] if key in direction else block for key, block in matrix.items()}
 
 
 def inner(matrix: Blocks, dense: np.ndarray, structure: Structure) -> float:

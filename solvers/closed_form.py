@@ -92,7 +92,7 @@ def scale(inequality: Inequality) -> Scaled:
     alive, cut = [0], np.eye(inequality.input_size)
     exponents, constraints, start = [0], [], []
     for k, constraint in enumerate(inequality.constraints, start=1):
-        a, reference = _stack(constraint.maps, alive, exponents, sizes, constraint.size)
+        a, reference = _stack(constraint.maps, alive, exponents, sizes, constraint.rows)
         gain = _largest_eigenvalue(a, cut)
         low, high = float(constraint.lower.min()), float(constraint.upper.max())
         delta, steepest = high - low, max(abs(low), abs(high))
@@ -170,7 +170,7 @@ def _advance(
 ) -> tuple[np.ndarray, list[int]]:
     """The cost-to-go after layer k: its constraint added, and the blocks nobody reads any more eliminated."""
     product = (2 * multiplier * constraint.lower * constraint.upper)[:, None]
-    coupling = (-multiplier * (constraint.lower + constraint.upper))[:, None] * a
+    coupling = ((-multiplier * (constraint.lower + constraint.upper))[:, None] * a)[constraint.answering]
     joint = np.block([[cut + a.T @ (product * a), coupling.T], [coupling, 2 * multiplier * np.eye(constraint.size)]])
     alive = [*alive, k]
     needed = np.concatenate([np.full(sizes[j], last_use[j] > k) for j in alive])

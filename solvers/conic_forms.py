@@ -129,26 +129,26 @@ def _offsets(inequality: Inequality, members: tuple[int, ...]) -> tuple[dict[int
 def _add_constraint(entries: _Entries, constraint: SlopeConstraint, offsets: dict[int, int], own: int,
                     start: int) -> None:
     """p q^T + q p^T = 2 e e^T - (alpha + beta)(e a^T + a e^T) + 2 alpha beta a a^T, for every neuron."""
-    neurons = np.arange(constraint.size)
-    variable = start + neurons // constraint.coupled
+    variable = start + np.arange(constraint.rows) // constraint.coupled
     total, product = constraint.lower + constraint.upper, constraint.lower * constraint.upper
-    entries.add(own + neurons, own + neurons, variable, np.full(constraint.size, 2.0))
+    neurons, answering = own + np.arange(constraint.size), variable[constraint.answering]
+    entries.add(neurons, neurons, answering, np.full(constraint.size, 2.0))
     for j, a in constraint.maps.items():
-        scaled = -total[:, None] * a
+        scaled = (-total[:, None] * a)[constraint.answering]
         i, column = np.nonzero(scaled)
         value = scaled[i, column]
-        entries.add(own + i, offsets[j] + column, variable[i], value)
-        entries.add(offsets[j] + column, own + i, variable[i], value)
+        entries.add(own + i, offsets[j] + column, answering[i], value)
+        entries.add(offsets[j] + column, own + i, answering[i], value)
     if not np.any(product):
         return
     a = np.concatenate(list(constraint.maps.values()), axis=1)
     where = np.concatenate([offsets[j] + np.arange(m.shape[1]) for j, m in constraint.maps.items()])
-    for neuron in np.flatnonzero(product):
-        row = a[neuron]
+    for position in np.flatnonzero(product):
+        row = a[position]
         support = np.flatnonzero(row)
-        outer = 2 * product[neuron] * np.outer(row[support], row[support])
+        outer = 2 * product[position] * np.outer(row[support], row[support])
         left, right = np.repeat(where[support], len(support)), np.tile(where[support], len(support))
-        entries.add(left, right, np.full(outer.size, variable[neuron]), outer.ravel())
+        entries.add(left, right, np.full(outer.size, variable[position]), outer.ravel())
 
 
 def _add_metric(entries: _Entries, inequality: Inequality, offsets: dict[int, int], members: tuple[int, ...],

@@ -12,7 +12,7 @@ import itertools
 import numpy as np
 from scipy.linalg.lapack import dpotrf, dpotrs
 
-from .inequality import Inequality, side_by_side
+from .inequality import Inequality, SlopeConstraint, side_by_side
 
 
 def dual_bound(inequality: Inequality, y: np.ndarray) -> float:
@@ -24,15 +24,15 @@ def dual_bound(inequality: Inequality, y: np.ndarray) -> float:
     sizes, last_use = inequality.sizes, inequality.last_use
     for k, constraint in enumerate(inequality.constraints, start=1):
         read = np.concatenate([np.arange(rows[j].start, rows[j].stop) for j in alive])
-        a = side_by_side(constraint.maps, alive, sizes, constraint.size)
-        centre, radius = (constraint.lower + constraint.upper) / 2, (constraint.upper - constraint.lower) / 2
-        middle = centre[:, None] * a
+        a = side_by_side(constraint.maps, alive, sizes, constraint.rows)
+        centre = (constraint.lower + constraint.upper) / 2
+        middle = (centre[:, None] * a)[constraint.answering]
         known, across = y[np.ix_(read, read)], y[rows[k]][:, read]
         own = _residual(y[rows[k], rows[k]], across, middle, known)
         regression, noise = _regress(known, across - middle @ known, own)
-        allowed = radius**2 * np.einsum("ij,ij->i", a @ cut, a)
+        allowed = _weight(constraint) * np.einsum("ij,ij->i", a @ cut, a)
         present = np.einsum("ij,ij->i", regression @ cut, regression) + np.einsum("ii->i", noise)
-        factor = _rescaling(allowed, present, constraint.coupled)
+        factor = _rescaling(allowed, present, constraint)
         answer = middle + factor[:, None] * regression
         cross = answer @ cut
         own = cross @ answer.T + factor[:, None] * noise * factor
@@ -62,10 +62,21 @@ def _regress(known: np.ndarray, across: np.ndarray, own: np.ndarray) -> tuple[np
     return regression, own - cross - cross.T + regression @ known @ regression.T
 
 
-def _rescaling(allowed: np.ndarray, present: np.ndarray, coupled: int) -> np.ndarray:
+def _weight(constraint: SlopeConstraint) -> np.ndarray:
+    """How much a row's v^2 adds to what w^2 may be: r^2, or -alpha beta = r^2 - c^2 where z is 0, and w is -c v."""
+    weight: np.ndarray = -constraint.lower * constraint.upper
+    own = constraint.answering
+    weight[own] = ((constraint.upper - constraint.lower)[own] / 2) ** 2
+    return weight
+
+
+def _rescaling(allowed: np.ndarray, present: np.ndarray, constraint: SlopeConstraint) -> np.ndarray:
+    coupled, own = constraint.coupled, constraint.answering
     if coupled > 1:
-        allowed = np.repeat(allowed.reshape(-1, coupled).sum(axis=1), coupled)
-        present = np.repeat(present.reshape(-1, coupled).sum(axis=1), coupled)
+        whole = np.zeros(constraint.rows)
+        whole[own] = present
+        allowed = np.repeat(allowed.reshape(-1, coupled).sum(axis=1), coupled)[own]
+        present = np.repeat(whole.reshape(-1, coupled).sum(axis=1), coupled)[own]
     ratio = np.divide(allowed, present, out=np.zeros_like(allowed), where=present > 0)
     factor: np.ndarray = np.sqrt(np.maximum(ratio, 0.0))
     return factor

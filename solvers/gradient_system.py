@@ -6,7 +6,8 @@ right_k entrywise (Guglielmi et al., arXiv 2402.13092, extended to several layer
 D_k alone.
 
 A layer with diagonal slopes has D_k in the box [lower, upper]. A group with one constraint in common has
-z = c v + r U v with ||U||_2 <= 1, c and r the centre and the radius of its interval.
+z = c v + U r v with ||U||_2 <= 1, c and r the centre and the radius of its interval; a row of it that has no answer has
+z = 0, and r^2 = -lower * upper.
 """
 
 import dataclasses
@@ -163,7 +164,7 @@ def _recombine(pool: _Pool, rng: np.random.Generator, mutation: float = 0.1) -> 
 def _starts(constraints: Sequence[SlopeConstraint], restarts: int, rng: np.random.Generator) -> list[Slopes]:
     slopes = []
     for constraint in constraints:
-        inside = rng.uniform(size=(restarts, constraint.size))
+        inside = rng.uniform(size=(restarts, constraint.rows))
         ends = rng.integers(0, 2, size=inside.shape)
         weights = np.where(np.arange(restarts)[:, None] % 2 == 0, inside, ends)
         weights[:1], weights[1:2] = 0.5, 1.0

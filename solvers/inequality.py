@@ -22,24 +22,53 @@ import numpy as np
 class SlopeConstraint:
     """The quadratic constraints of one nonlinear layer.
 
-    **Attributes:** `maps`: A_kj by source block j, each of shape (n_k, n_j); `lower`, `upper`: alpha and beta, shape
-    (n_k,); `coupled`: how many consecutive neurons share one multiplier. Their constraints hold only in sum, as for
-    softmax and GroupSort; 1 is the ordinary case of one multiplier per neuron.
+    **Attributes:** `maps`: A_kj by source block j, each of shape (rows, n_j); `lower`, `upper`: alpha and beta, shape
+    (rows,); `coupled`: how many consecutive rows share one multiplier. Their constraints hold only in sum, as for
+    softmax and GroupSort; 1 is the ordinary case of one multiplier per neuron; `kept`: the rows that have an answer in
+    z_k, ascending, at least one in each group; in the others z is 0 in p and q. None is all. Max pooling over windows
+    of t entries is `coupled` = t, slopes in [-1, 1] and one row kept of each window: z_i^2 is at most the sum of v^2.
     """
 
     maps: Mapping[int, np.ndarray]
     lower: np.ndarray
     upper: np.ndarray
     coupled: int = 1
+    kept: np.ndarray | None = None
+
+    @property
+    def rows(self) -> int:
+        return len(self.lower)
 
     @property
     def size(self) -> int:
-        return len(self.lower)
+        """n_k."""
+        return self.rows if self.kept is None else len(self.kept)
 
     @property
     def groups(self) -> int:
         """The number of multipliers."""
-        return self.size // self.coupled
+        return self.rows // self.coupled
+
+    @property
+    def answering(self) -> slice | np.ndarray:
+        """The rows that have an answer, as an index."""
+        return slice(None) if self.kept is None else self.kept
+
+    def faults(self) -> list[str]:
+        """What is wrong with it, apart from the number of columns of its maps."""
+        faults = []
+        if self.rows % self.coupled or self.lower.shape != self.upper.shape:
+            faults.append(f"{self.rows} rows, groups of {self.coupled}")
+        if np.any(self.lower >= self.upper):
+            faults.append("every slope interval needs lower < upper")
+        if self.kept is not None:
+            silent = np.setdiff1d(np.arange(self.rows), self.kept)
+            answered = np.unique(self.kept // self.coupled)
+            if np.any(np.diff(self.kept) <= 0) or not np.array_equal(answered, np.arange(self.groups)):
+                faults.append("the rows kept are to be ascending, at least one in each group")
+            if np.any(self.lower[silent] * self.upper[silent] > 0):
+                faults.append("a row that is not kept answers 0, so its slope interval needs to contain 0")
+        return faults
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -58,12 +87,9 @@ class Inequality:
         sizes = self.sizes
         faults = []
         for k, constraint in enumerate(self.constraints, start=1):
-            if constraint.size % constraint.coupled or constraint.lower.shape != constraint.upper.shape:
-                faults.append(f"layer {k}: {constraint.size} neurons, groups of {constraint.coupled}")
-            if np.any(constraint.lower >= constraint.upper):
-                faults.append(f"layer {k}: every slope interval needs lower < upper")
+            faults += [f"layer {k}: {fault}" for fault in constraint.faults()]
             for j, a in constraint.maps.items():
-                if not 0 <= j < k or a.shape != (sizes[k], sizes[j]):
+                if not 0 <= j < k or a.shape != (constraint.rows, sizes[j]):
                     faults.append(f"layer {k}: the map from block {j} has shape {a.shape}")
         rows = {c.shape[0] for c in self.output.values()}
         if len(rows) != 1 or any(not 0 <= j < len(sizes) or c.shape[1] != sizes[j] for j, c in self.output.items()):
@@ -85,6 +111,11 @@ class Inequality:
     def multipliers(self) -> int:
         """The number of entries of lam."""
         return sum(constraint.groups for constraint in self.constraints)
+
+    @property
+    def rows(self) -> int:
+        """The number of slope constraints, before those with one multiplier are added up."""
+        return sum(constraint.rows for constraint in self.constraints)
 
     @functools.cached_property
     def output_size(self) -> int:

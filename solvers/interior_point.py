@@ -13,17 +13,16 @@ Every primal iterate is strictly feasible: its rho is a valid bound, up to round
 """
 
 import dataclasses
-import math
-import time
 from collections.abc import Callable
 
 import numpy as np
-from scipy.linalg.lapack import dpotrf, dpotrs
+from scipy.linalg.lapack import dpotrf
 from threadpoolctl import threadpool_limits
 
 from .block_matrix import (
     Blocks,
     Factor,
+    combine,
     complete,
     factorise,
     inner,
@@ -33,9 +32,11 @@ from .block_matrix import (
     symmetric_product,
 )
 from .closed_form import Scaled
+from .course import Course
 from .dual_bound import dual_bound
 from .newton_system import NewtonSystem
-from .result import Limits, OnProgress, Progress, Solution, Status
+from .result import Cost, Limits, OnProgress, Solution, Status
+from .schur import scaled_cholesky
 from .structure import structure
 
 _STEP = 0.95
@@ -44,17 +45,6 @@ _SHARED_SLACK = 1.05
 _SHORTEST_STEP = 1e-5
 # Halvings in the search for the longest step: the predictor's only sets the centring.
 _COARSE, _FINE = 2, 5
-_STRIP = 256
-
-
-@dataclasses.dataclass(frozen=True)
-class Cost:
-    """Predicted size of a solve: `multipliers`, `order` of M, `memory` in bytes, `seconds` to the default tolerance."""
-
-    multipliers: int
-    order: int
-    memory: int
-    seconds: float
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -81,16 +71,11 @@ class InteriorPoint:
 
         Ctrl-C ends the solve with status INTERRUPTED and the best multipliers so far.
         """
-        run = _Run(scaled, limits, on_progress)
+        course = Course(scaled, limits, on_progress, "interior_point")
         # numpy and scipy each bring a pool of BLAS threads; taking turns they wait for each other, and on two cores the
         # solve takes ten times as long.
-        try:
-            with threadpool_limits(limits=1, user_api="blas"):
-                trivial = scaled.bound == 0 or not scaled.inequality.constraints
-                status = run.finished() if trivial else run.iterate(self.max_iterations)
-        except KeyboardInterrupt:
-            status = Status.INTERRUPTED
-        return run.solution(status)
+        with threadpool_limits(limits=1, user_api="blas"):
+            return course.run(lambda: _Run(course).iterate(self.max_iterations))
 
 
 @dataclasses.dataclass(eq=False)
@@ -105,59 +90,25 @@ class _Point:
 
 
 class _Run:
-    """One solve: its data, the best bound and the course so far."""
+    """The data of one solve."""
 
-    def __init__(self, scaled: Scaled, limits: Limits, on_progress: OnProgress | None):
-        self.scaled, self.limits, self.on_progress = scaled, limits, on_progress
-        self.begin = time.perf_counter()
-        self.history: list[Progress] = []
-        self.best = np.append(np.concatenate(scaled.start) if scaled.start else [], scaled.bound**2)
-        self.dual_bound = 0.0
-        self.report(0)
-        self.pattern = structure(scaled.inequality)
-        self.system = NewtonSystem(scaled.inequality, self.pattern)
+    def __init__(self, course: Course):
+        self.course, self.inequality = course, course.scaled.inequality
+        self.pattern = structure(self.inequality)
+        self.system = NewtonSystem(self.inequality, self.pattern)
         self.signed = float(self.system.needs_sign_constraint)
-        self.order = self.pattern.size + self.signed * scaled.inequality.multipliers
+        self.order = self.pattern.size + self.signed * self.inequality.multipliers
         # On a narrow pattern, solving with the factor of M beats multiplying with its dense inverse.
         self.narrow = 8 * self.pattern.factor_entries < self.pattern.size**2
-
-    def finished(self) -> Status:
-        """Without nonlinear layers the closed form is the norm itself, and no gain is less than none."""
-        self.dual_bound = self.scaled.bound
-        self.report(0)
-        return Status.OPTIMAL
-
-    def report(self, iteration: int) -> None:
-        bound = self.scaled.unscale(math.sqrt(max(self.best[-1], 0.0)))
-        seconds = time.perf_counter() - self.begin
-        progress = Progress(bound, self.scaled.unscale(self.dual_bound), iteration, seconds)
-        self.history.append(progress)
-        if self.on_progress:
-            self.on_progress(progress)
-
-    def solution(self, status: Status) -> Solution:
-        last = self.history[-1]
-        ends = np.cumsum([constraint.groups for constraint in self.scaled.inequality.constraints])
-        return Solution(
-            status=status,
-            bound=last.bound,
-            dual_bound=last.dual_bound,
-            multipliers=tuple(np.split(self.best[:-1], ends[:-1])) if len(ends) else (),
-            iterations=last.iteration,
-            seconds=time.perf_counter() - self.begin,
-            solver="interior_point",
-            version="",
-            history=tuple(self.history),
-        )
 
     def iterate(self, max_iterations: int) -> Status:
         point = self.start()
         for iteration in range(1, max_iterations + 1):
             if point is None:
                 return Status.STALLED
-            if self.update_bounds(iteration, point):
+            if self.course.offer(iteration, point.x, dual_bound(self.inequality, point.y)):
                 return Status.OPTIMAL
-            if time.perf_counter() - self.begin > self.limits.time_limit:
+            if self.course.out_of_time:
                 return Status.TIME_LIMIT
             point = self.step(point)
         return Status.ITERATION_LIMIT
@@ -175,7 +126,7 @@ class _Run:
         if signed:
             log_det_gradient[:-1] += 1 / lam
             np.einsum("ii->i", schur)[:-1] += point.sign / lam
-        solve = _scaled_cholesky(schur)
+        solve = scaled_cholesky(schur)
         if solve is None:
             return None
         cost = np.zeros(len(point.x))
@@ -224,44 +175,31 @@ class _Run:
         """The closed-form multipliers with some slack, and Y on the central path of the wrong problem."""
         # Where several layers draw on one cut, or slopes of both signs on any, the closed form lies close to the border
         # of the feasible set; each layer then keeps a little more than the next one takes.
-        constraints = self.scaled.inequality.constraints
+        constraints = self.inequality.constraints
         shared = any(len(c.maps) > 1 or np.any(c.lower < 0) for c in constraints)
         growth = _SHARED_SLACK if shared else 1.0
         slack = [_START_SLACK * growth**k for k in range(len(constraints), -1, -1)]
-        x = np.repeat([slack[0]], len(self.best))
+        x = np.repeat([slack[0]], len(self.course.best))
         x[:-1] = np.repeat(slack[1:], [c.groups for c in constraints])
-        x *= self.best
+        x *= self.course.best
         matrix = self.system.matrix(x)
         factor = factorise(matrix, self.pattern)
         if factor is None:
             return None
         z = factor.inverse()
-        u = slice(0, self.scaled.inequality.input_size)
+        u = slice(0, self.inequality.input_size)
         mu = 1 / np.trace(z[u, u])
         sign = mu / x[:-1] if self.signed else np.zeros(len(x) - 1)
         return _Point(x, matrix, factor, mu * z, sign)
 
-    def update_bounds(self, iteration: int, point: _Point) -> bool:
-        """Records the point's bounds; whether they meet the tolerance."""
-        if point.x[-1] < self.best[-1]:
-            self.best = point.x
-        dual = dual_bound(self.scaled.inequality, point.y)
-        self.dual_bound = max(self.dual_bound, math.sqrt(dual))
-        self.report(iteration)
-        return math.sqrt(self.best[-1]) - self.dual_bound <= self.limits.tolerance * math.sqrt(self.best[-1])
-
     def primal_step(self, point: _Point, dx: np.ndarray, ds: Blocks, halvings: int) -> float:
         longest = _ratio_test(point.x[:-1], dx[:-1]) if self.signed else 1.0
-        return _longest(lambda a: factorise(_moved(point.matrix, ds, a), self.pattern) is not None, longest, halvings)
+        return _longest(lambda a: factorise(combine(point.matrix, ds, a), self.pattern) is not None, longest, halvings)
 
     def dual_step(self, point: _Point, dy: np.ndarray, dsign: np.ndarray, halvings: int) -> float:
         longest = _ratio_test(point.sign, dsign) if self.signed else 1.0
         pairs = list(zip(on_cliques(point.y, self.pattern), on_cliques(dy, self.pattern), strict=True))
         return _longest(lambda a: all(not dpotrf(own + a * step, lower=1)[1] for own, step in pairs), longest, halvings)
-
-
-def _moved(matrix: Blocks, direction: Blocks, step: float) -> Blocks:
-    return {key: block + step * direction[key] if key in direction else block for key, block in matrix.items()}
 
 
 def _ratio_test(values: np.ndarray, direction: np.ndarray) -> float:
@@ -285,27 +223,3 @@ def _longest(admissible: Callable[[float], bool], longest: float, halvings: int)
         middle = (low + high) / 2
         low, high = (middle, high) if admissible(middle) else (low, middle)
     return low
-
-
-def _scaled_cholesky(matrix: np.ndarray) -> Callable[[np.ndarray], np.ndarray] | None:
-    """Solves with a positive definite matrix given by its lower triangle, which is scaled to unit diagonal in place.
-
-    Its factorisation is regularised as far as rounding demands; None if that does not suffice.
-    """
-    diagonal = np.einsum("ii->i", matrix)
-    if not (np.all(np.isfinite(diagonal)) and np.all(diagonal > 0)):
-        return None
-    scale = 1 / np.sqrt(diagonal)
-    for first in range(0, len(scale), _STRIP):
-        strip = matrix[first : first + _STRIP, : first + _STRIP]
-        strip *= scale[first : first + _STRIP, None]
-        strip *= scale[: first + _STRIP]
-    shift = 0.0
-    while shift < 1e-6:
-        diagonal[:] = 1 + shift
-        # The transpose is in the order LAPACK wants, so that its upper triangle is read where it lies.
-        root, failed = dpotrf(matrix.T, lower=0, clean=0)
-        if not failed:
-            return lambda right: scale * dpotrs(root, scale * right, lower=0)[0]
-        shift = max(10 * shift, 1e-15)
-    return None

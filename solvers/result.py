@@ -52,6 +52,16 @@ class Limits:
             raise ValueError(f"`time_limit` must be positive seconds, got {self.time_limit!r}.")
 
 
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """Predicted size of a solve: `multipliers`, `order` of M, `memory` in bytes, `seconds` to the default tolerance."""
+
+    multipliers: int
+    order: int
+    memory: int
+    seconds: float
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Solution:
     """What a solver found. Nothing here is proved: that is the checker's work.

@@ -106,35 +106,37 @@ class Diagonal(Slopes):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Coupled(Slopes):
-    """D = c + r a b^T in every group, |a| and |b| at most 1, both of shape (batch, groups, size).
+    """D = c + a b^T r in every group, |a| and |b| at most 1, both of shape (batch, groups, size).
 
-    The best response to any left and right has this form, so no other U is needed. `centre` and `radius` have shape
-    (1, groups, size), constant within each group.
+    The best response to any left and right has this form, so no other U is needed. `centre`, `radius` and `kept` have
+    shape (1, groups, size). c is constant within a group; `kept` is 1 in rows that have an answer, and a is 0 in the
+    others: what they ask for adds to how far the answers may be from c v.
     """
 
     a: np.ndarray
     b: np.ndarray
     centre: np.ndarray
     radius: np.ndarray
+    kept: np.ndarray
 
     def _grouped(self, x: np.ndarray) -> np.ndarray:
         return x.reshape((len(x), *self.a.shape[1:]))
 
     def _times(self, x: np.ndarray, onto: np.ndarray, along: np.ndarray) -> np.ndarray:
         grouped = self._grouped(x)
-        result: np.ndarray = self.radius * onto * np.sum(along * grouped, axis=-1, keepdims=True)
-        result += self.centre * grouped
+        result: np.ndarray = onto * np.sum(along * grouped, axis=-1, keepdims=True)
+        result += self.centre * self.kept * grouped
         return result.reshape(x.shape)
 
     def apply(self, v: np.ndarray) -> np.ndarray:
-        return self._times(v, self.a, self.b)
+        return self._times(v, self.a, self.radius * self.b)
 
     def apply_transposed(self, w: np.ndarray) -> np.ndarray:
-        return self._times(w, self.b, self.a)
+        return self._times(w, self.radius * self.b, self.a)
 
     def respond(self, left: np.ndarray, right: np.ndarray) -> Self:
         # left^T U right is largest at U = left right^T / (|left| |right|).
-        a, b = normalised(self._grouped(left)), normalised(self._grouped(right))
+        a, b = normalised(self.kept * self._grouped(left)), normalised(self.radius * self._grouped(right))
         live = np.any(a, axis=-1, keepdims=True) & np.any(b, axis=-1, keepdims=True)
         return dataclasses.replace(self, a=np.where(live, a, self.a), b=np.where(live, b, self.b))
 
@@ -155,12 +157,13 @@ class Coupled(Slopes):
     def recombine(self, mothers: np.ndarray, fathers: np.ndarray, mutation: float, rng: np.random.Generator) -> Self:
         from_mother, changed = _choices((len(mothers), self.a.shape[1], 1), mutation, rng)
         a, b = (np.where(from_mother, x[mothers], x[fathers]) for x in (self.a, self.b))
-        return dataclasses.replace(self, a=np.where(changed, normalised(rng.standard_normal(a.shape)), a), b=b)
+        mutated = normalised(self.kept * rng.standard_normal(a.shape))
+        return dataclasses.replace(self, a=np.where(changed, mutated, a), b=b)
 
     def matrix(self) -> np.ndarray:
         size = self.a.shape[-1]
-        outer = self.a[0, :, :, None] * self.b[0, :, None, :]
-        blocks: np.ndarray = self.centre[0, :, :, None] * np.eye(size) + self.radius[0, :, :1, None] * outer
+        blocks: np.ndarray = self.a[0, :, :, None] * (self.radius * self.b)[0, :, None, :]
+        blocks += (self.centre * self.kept)[0, :, :, None] * np.eye(size)
         return blocks
 
 
@@ -168,7 +171,8 @@ class Coupled(Slopes):
 class Passage:
     """One pass through the layers: the increments `at` each nonlinear layer and at the `end`.
 
-    Forwards `at` holds v_k (right) and `end` is y; backwards `at` holds the adjoints of z_k (left) and `end` is J^T p.
+    Forwards `at` holds v_k (right) and `end` is y; backwards `at` holds the adjoints of z_k (left), 0 in rows that have
+    no answer, and `end` is J^T p.
     """
 
     at: list[np.ndarray]
@@ -193,7 +197,7 @@ class SlopeSystem:
                 layer = layer.respond(left[k], v)
             right.append(v)
             used.append(layer)
-            z.append(layer.apply(v))
+            z.append(layer.apply(v)[:, self.inequality.constraints[k].answering])
         return Passage(right, _total([z[j] @ c.T for j, c in self._output.items()]), used)
 
     def backward(self, slopes: Sequence[Slopes], p: np.ndarray, right: Sequence[np.ndarray] | None = None) -> Passage:
@@ -201,14 +205,19 @@ class SlopeSystem:
         adjoints = [np.zeros((len(p), size)) for size in self.inequality.sizes]
         for j, c in self._output.items():
             adjoints[j] = p @ c
-        used = list(slopes)
-        for k in reversed(range(len(slopes))):
+        used, at = list(slopes), []
+        for k, constraint in reversed(list(enumerate(self.inequality.constraints))):
+            left = adjoints[k + 1]
+            if constraint.kept is not None:
+                left = np.zeros((len(p), constraint.rows))
+                left[:, constraint.kept] = adjoints[k + 1]
             if right is not None:
-                used[k] = slopes[k].respond(adjoints[k + 1], right[k])
-            w = used[k].apply_transposed(adjoints[k + 1])
+                used[k] = slopes[k].respond(left, right[k])
+            at.append(left)
+            w = used[k].apply_transposed(left)
             for j, a in self._maps[k].items():
                 adjoints[j] = adjoints[j] + w @ a
-        return Passage(adjoints[1:], adjoints[0], used)
+        return Passage(at[::-1], adjoints[0], used)
 
     def gain(self, slopes: Sequence[Slopes], q: np.ndarray) -> np.ndarray:
         """|J q| / |q|, shape (batch,); 0 for q = 0."""
@@ -241,5 +250,11 @@ def random_slopes(constraint: SlopeConstraint, weights: np.ndarray, rng: np.rand
     if constraint.coupled == 1:
         return Diagonal(lower + weights * (upper - lower), lower, upper)
     grouped = (1, constraint.groups, constraint.coupled)
-    a, b = (normalised(rng.standard_normal((len(weights), *grouped[1:]))) for _ in range(2))
-    return Coupled(a, b, ((lower + upper) / 2).reshape(grouped), ((upper - lower) / 2).reshape(grouped))
+    kept = np.zeros(constraint.rows)
+    kept[constraint.answering] = 1
+    # c^2 - alpha beta = r^2: a row that answers 0 leaves the others what its constraint has to spare.
+    radius = np.sqrt(np.where(kept > 0, ((upper - lower) / 2) ** 2, -lower * upper))
+    a, b = (rng.standard_normal((len(weights), *grouped[1:])) for _ in range(2))
+    kept = kept.reshape(grouped)
+    centre = ((lower + upper) / 2).reshape(grouped)
+    return Coupled(normalised(kept * a), normalised(b), centre, radius.reshape(grouped), kept)

@@ -8,6 +8,7 @@ block three, and a network that keeps adding to one state a full triangle.
 
 import dataclasses
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -21,13 +22,16 @@ Index = slice | np.ndarray
 class Structure:
     """The chordal pattern of an inequality.
 
-    **Attributes:** `group[j]`: the block that holds layer j, the input being layer 0; `offsets`: where each block
-    starts; `rows[k]`: block k; `later[k]`: the blocks after k in column k of the factor, with `later_rows[k]` their
-    rows and `later_parts[k]` where each lies when they are stacked; `outside_rows[k]`: the rows after k that column k
-    does not touch; `cliques`: rows of the maximal sets of mutually coupled blocks.
+    **Attributes:** `group[j]`: the block that holds layer j, the input being layer 0; `layers[j]`: its rows;
+    `diagonal[k]`: whether block k of M is a diagonal matrix, and is so when it is eliminated; `offsets`: where each
+    block starts; `rows[k]`: block k; `later[k]`: the blocks after k in column k of the factor, with `later_rows[k]`
+    their rows and `later_parts[k]` where each lies when they are stacked; `outside_rows[k]`: the rows after k that
+    column k does not touch; `cliques`: rows of the maximal sets of mutually coupled blocks.
     """
 
     group: tuple[int, ...]
+    layers: tuple[slice, ...]
+    diagonal: tuple[bool, ...]
     offsets: tuple[int, ...]
     rows: tuple[slice, ...]
     later: tuple[tuple[int, ...], ...]
@@ -55,17 +59,50 @@ class Structure:
 _WORTH_A_BLOCK = 16
 
 
-def structure(inequality: Inequality) -> Structure:
-    """The pattern of M(rho, lam) and of its factor."""
-    group, offsets = _merge(inequality.sizes)
+def diagonals_first(inequality: Inequality) -> tuple[int, ...]:
+    """An order of elimination: first the layers whose block of M is diagonal and larger than all it is coupled with.
+
+    Eliminating these costs no more than the fill-in, which is smaller than they are; the wide layers of convolutional
+    networks are such. The others stay in their order.
+    """
+    sizes, coupled = inequality.sizes, [set[int]() for _ in inequality.sizes]
+    squares = {*inequality.output}
+    for k, constraint in enumerate(inequality.constraints, start=1):
+        for j in constraint.maps:
+            coupled[j].add(k)
+            coupled[k].add(j)
+        if np.any(constraint.lower * constraint.upper):
+            squares |= {*constraint.maps}
+    chosen = [
+        j for j, near in enumerate(coupled)
+        if j not in squares and sizes[j] > max(sum(sizes[i] for i in near), _WORTH_A_BLOCK)
+    ]
+    return (*chosen, *(j for j in range(len(sizes)) if j not in chosen))
+
+
+def structure(inequality: Inequality, order: Sequence[int] | None = None) -> Structure:
+    """The pattern of M(rho, lam) and of its factor, for layers in this order: their own if it is None."""
+    sizes = inequality.sizes
+    order = range(len(sizes)) if order is None else order
+    grouped, offsets = _merge(tuple(sizes[j] for j in order))
+    group, layers = [0] * len(sizes), [slice(0)] * len(sizes)
+    for position, j in enumerate(order):
+        start = sum(sizes[i] for i in order[:position])
+        group[j], layers[j] = grouped[position], slice(start, start + sizes[j])
     count = len(offsets) - 1
     touched = [set[int]() for _ in range(count)]
+    full = [grouped.count(k) > 1 for k in range(count)]
     for k, constraint in enumerate(inequality.constraints, start=1):
         sources = sorted({group[j] for j in constraint.maps})
-        _couple(touched, [*sources, group[k]] if np.any(constraint.lower * constraint.upper) else [], None)
         _couple(touched, sources, group[k])
-    _couple(touched, sorted({group[j] for j in inequality.output}), None)
+        if np.any(constraint.lower * constraint.upper):
+            _couple(touched, sources, None)
+            full = [own or block in sources for block, own in enumerate(full)]
+    read = sorted({group[j] for j in inequality.output})
+    _couple(touched, read, None)
+    diagonal = []
     for k in range(count):
+        diagonal.append(not full[k] and k not in read and not any(k in later for later in touched[:k]))
         _couple(touched, sorted(touched[k]), None)
     later = tuple(tuple(sorted(blocks)) for blocks in touched)
     cliques: list[frozenset[int]] = []
@@ -75,7 +112,9 @@ def structure(inequality: Inequality) -> Structure:
             cliques.append(clique)
     outside = [[j for j in range(k + 1, count) if j not in touched[k]] for k in range(count)]
     return Structure(
-        group=group,
+        group=tuple(group),
+        layers=tuple(layers),
+        diagonal=tuple(diagonal),
         offsets=offsets,
         rows=tuple(slice(offsets[k], offsets[k + 1]) for k in range(count)),
         later=later,
@@ -100,9 +139,10 @@ def _merge(sizes: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 def _couple(touched: list[set[int]], blocks: list[int], centre: int | None) -> None:
     """Records the coupling of all `blocks` with each other, or of each of them with `centre` alone."""
-    for i in blocks:
-        partners = blocks if centre is None else (centre,)
-        touched[i].update(j for j in partners if j > i)
+    pairs = itertools.combinations(blocks, 2) if centre is None else ((i, centre) for i in blocks)
+    for i, j in pairs:
+        if i != j:
+            touched[min(i, j)].add(max(i, j))
 
 
 def _stacked(sizes: list[int]) -> tuple[slice, ...]:

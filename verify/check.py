@@ -13,10 +13,12 @@ import time
 import numpy as np
 from flint import arb, arb_mat
 from netgain.layers import Graph
+from netgain.layers.arithmetic import Array
 
 from .balls import BALLS, precision, to_matrix, to_midpoint_radius
 from .certificate import Certificate
-from .constraints import Rows, constraint_rows
+from .constraints import Rows, constraint_rows, is_zero
+from .enclosure import Enclosure
 from .positive_definite import UNIT, Blocks, gamma, proved_in_balls, proved_in_double
 
 _PRECISIONS = (128, 256, 512)
@@ -63,10 +65,10 @@ def check(certificate: Certificate, graph: Graph, balls: bool = True) -> Verdict
     if certificate.digest != graph.digest:
         return verdict(Outcome.OTHER_MODEL)
     with precision(_PRECISIONS[0]):
-        rows = constraint_rows(graph, BALLS)
+        rows = constraint_rows(graph, BALLS, in_double=True)
     if not _well_formed(certificate, rows):
         return verdict(Outcome.MALFORMED)
-    if all(np.all(c == 0) for c in rows.output.values()):  # exactly: no change of the input reaches the output
+    if all(is_zero(c) for c in rows.output.values()):  # exactly: no change of the input reaches the output
         return verdict(Outcome.PROVED, "double")
     if certificate.value == 0:
         return verdict(Outcome.NOT_PROVED)
@@ -99,13 +101,16 @@ def _all_exponents(certificate: Certificate) -> tuple[int, ...]:
 
 
 def _multipliers(certificate: Certificate, rows: Rows) -> list[np.ndarray]:
-    """One multiplier per neuron."""
+    """One multiplier per row."""
     layers = zip(certificate.multipliers, rows.activations, strict=True)
     return [np.repeat(array, layer.coupled) for array, layer in layers]
 
 
-def _scaled(coefficients: np.ndarray, exponent: int) -> tuple[np.ndarray, np.ndarray]:
+def _scaled(coefficients: Array, exponent: int) -> tuple[np.ndarray, np.ndarray]:
     """Midpoints and radii of 2^exponent times the coefficients, but for over- and underflow of exact ones."""
+    if isinstance(coefficients, Enclosure):
+        with np.errstate(over="ignore"):
+            return np.ldexp(coefficients.mid, exponent), np.ldexp(coefficients.rad, exponent)
     if coefficients.dtype != object:
         with np.errstate(over="ignore"):
             middle = np.ldexp(coefficients, exponent)
@@ -148,12 +153,13 @@ def _matrix_in_double(certificate: Certificate, rows: Rows) -> tuple[Blocks, Blo
     rho, size = gain * gain, rows.input_size
     add(0, 0, rho * np.eye(size), np.zeros((size, size)))
     for k, ((layer, multipliers), maps) in enumerate(zip(layers, scaled, strict=True), 1):
-        add(k, k, 2 * np.diag(multipliers), np.zeros((len(multipliers), len(multipliers))))
-        coupling = (multipliers * (layer.lower + layer.upper))[:, None]
+        own = layer.answering
+        add(k, k, 2 * np.diag(multipliers[own]), np.zeros((layer.size, layer.size)))
+        coupling = (multipliers * (layer.lower + layer.upper))[own, None]
         product = 2 * multipliers * layer.lower * layer.upper
         for j, (a, ra) in maps.items():
-            value = -coupling * a
-            add(k, j, value, 4 * UNIT * np.abs(value) + np.abs(coupling) * (1 + 4 * UNIT) * ra)
+            value = -coupling * a[own]
+            add(k, j, value, 4 * UNIT * np.abs(value) + np.abs(coupling) * (1 + 4 * UNIT) * ra[own])
             if layer.has_products:
                 for i in maps:
                     if i >= j:
@@ -180,12 +186,14 @@ def _matrix_in_balls(certificate: Certificate, rows: Rows) -> dict[tuple[int, in
     add(0, 0, _diagonal([rho] * rows.input_size))
     for k, (layer, multipliers) in enumerate(zip(rows.activations, _multipliers(certificate, rows), strict=True), 1):
         exact = [[arb(float(v)) for v in values] for values in (multipliers, layer.lower, layer.upper)]
-        add(k, k, _diagonal([2 * lam for lam in exact[0]]))
-        coupling = _diagonal([-lam * (low + high) for lam, low, high in zip(*exact, strict=True)])
+        own = np.arange(len(multipliers))[layer.answering]
+        add(k, k, _diagonal([2 * exact[0][row] for row in own]))
+        coupling = _diagonal([-exact[0][row] * (exact[1][row] + exact[2][row]) for row in own])
         product = _diagonal([2 * lam * low * high for lam, low, high in zip(*exact, strict=True)])
         maps = {j: scaled(a, e[j] - e[k]) for j, a in layer.maps.items()}
+        for j, a in layer.maps.items():
+            add(k, j, coupling * scaled(a[own], e[j] - e[k]))
         for j, a in maps.items():
-            add(k, j, coupling * a)
             if layer.has_products:
                 for i, b in maps.items():
                     if i >= j:

@@ -16,6 +16,7 @@ from netgain import layers
 from netgain.layers.formats import Source, describe_source
 from netgain.solvers.availability import Backend, probe
 from netgain.solvers.closed_form import ClosedForm
+from netgain.solvers.dual_scaling import DualScaling
 from netgain.solvers.interior_point import InteriorPoint
 from netgain.solvers.result import Limits, Status
 from threadpoolctl import threadpool_limits
@@ -48,6 +49,7 @@ class SolverName(enum.Enum):
 
     AUTO = "auto"
     INTERIOR_POINT = "interior-point"
+    DUAL_SCALING = "dual-scaling"
     CLOSED_FORM = "closed-form"
     CLARABEL = "clarabel"
     SCS = "scs"
@@ -149,6 +151,8 @@ class _Question:
             return None
         if self.solver is SolverName.INTERIOR_POINT:
             return InteriorPoint()
+        if self.solver is SolverName.DUAL_SCALING:
+            return DualScaling()
         if self.solver is SolverName.CLOSED_FORM:
             return ClosedForm()
         backend = Backend(self.solver.value)

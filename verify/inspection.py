@@ -4,18 +4,22 @@ import dataclasses
 import math
 
 import numpy as np
-from netgain.layers import Activation, Graph
+from netgain.layers import Activation, Graph, MaxPool
 from netgain.layers.dynamics import Dynamics, lower
 from netgain.solvers.closed_form import Scaled, compress, scale
-from netgain.solvers.interior_point import Cost, InteriorPoint
+from netgain.solvers.result import Cost
 
 from .constraints import constraint_rows, to_inequality
-from .lipschitz import MEMORY_SHARE, available_memory, require_memory_for_rows
+from .lipschitz import MEMORY_SHARE, available_memory, default_solver, require_memory_for_rows
 
 
 @dataclasses.dataclass(frozen=True)
 class NodeSummary:
-    """One row of the layer table; `slopes` is empty for linear layers."""
+    """One row of the layer table; `slopes` is empty for linear layers.
+
+    Of a maximum over windows it says how many windows read one entry; its slopes for the entries of one window are not
+    negative and add up to one.
+    """
 
     name: str
     kind: str
@@ -26,7 +30,7 @@ class NodeSummary:
 
 @dataclasses.dataclass(frozen=True)
 class Inspection:
-    """The layer graph, its dynamical system, and what the interior-point solver would take."""
+    """The layer graph, its dynamical system, and what the solver for its size would take."""
 
     name: str
     nodes: tuple[NodeSummary, ...]
@@ -36,7 +40,7 @@ class Inspection:
 
     @property
     def fits(self) -> bool:
-        """Whether the interior-point solver has the memory it needs."""
+        """Whether this solver has the memory it needs."""
         return self.cost.memory <= MEMORY_SHARE * self.available_memory
 
     @property
@@ -53,6 +57,9 @@ def summarise(graph: Graph) -> tuple[NodeSummary, ...]:
             interval = layer.slopes(graph.shape(node))
             low, high = float(np.min(interval.lower)), float(np.max(interval.upper))
             slopes = f"[{low:.6g}, {high:.6g}]" + (f", groups of {interval.coupled}" if interval.coupled > 1 else "")
+        elif isinstance(layer, MaxPool):
+            reuse = layer.reuse(graph.input_shapes(node)[0])
+            slopes = "[0, 1]" + (f", windows overlap {reuse} times" if reuse > 1 else "")
         rows.append(NodeSummary(node, layer.describe(), graph.inputs(node), graph.shape(node), slopes))
     return tuple(rows)
 
@@ -64,5 +71,6 @@ def inspect(graph: Graph) -> Inspection:
     """
     require_memory_for_rows(graph)
     scaled: Scaled = scale(compress(to_inequality(constraint_rows(graph))))
-    return Inspection(graph.name, summarise(graph), lower(graph), InteriorPoint().predict(scaled), available_memory())
+    cost = default_solver(scaled).predict(scaled)
+    return Inspection(graph.name, summarise(graph), lower(graph), cost, available_memory())
 

@@ -12,8 +12,11 @@ from .certificate import Certificate
 from .check import check
 
 _INFLATIONS = tuple(10.0**-k for k in range(11, 0, -1))
-# Decided in balls only where double precision would cost more than this.
+# Decided in balls only where double precision would cost more than this, and where they take minutes at most.
 _WORTH_BALLS = 1e-6
+_LARGEST_IN_BALLS = 1500
+# What part of the solver's own gap may be given away without a try, each of which may take minutes.
+_SHARE_OF_GAP = 1e-4
 
 
 def prove(graph: Graph, scaled: Scaled, solution: Solution) -> Certificate | None:
@@ -24,9 +27,13 @@ def prove(graph: Graph, scaled: Scaled, solution: Solution) -> Certificate | Non
     (1 - t) (rho, lam) + t (rho_0, lam_0) is feasible where both are. With inflation d, t is chosen so that the mixture
     costs a relative 2 d in rho, that is d in the bound.
     """
-    for inflation in _INFLATIONS:
+    affordable = sum(scaled.inequality.sizes) <= _LARGEST_IN_BALLS
+    gap = 1 - solution.dual_bound / solution.bound if 0 < solution.dual_bound < solution.bound else 0.0
+    ladder = [inflation for inflation in _INFLATIONS if inflation >= _SHARE_OF_GAP * gap]
+    worth_balls = min(inflation for inflation in ladder if inflation >= _WORTH_BALLS)
+    for inflation in ladder:
         candidate = _candidate(graph, scaled, solution, inflation)
-        verdict = check(candidate, graph, balls=inflation == _WORTH_BALLS)
+        verdict = check(candidate, graph, balls=affordable and inflation == worth_balls)
         if verdict.proved:
             return dataclasses.replace(candidate, arithmetic=verdict.arithmetic, seconds=verdict.seconds)
     return None

@@ -31,7 +31,7 @@ def benchmarks() -> None:
 
 @app.command()
 def lipschitz(
-    weights: Annotated[Path, typer.Option(help="Folder with mlp/, digits/, versatility/ and published.csv.",
+    weights: Annotated[Path, typer.Option(help="Folder with mlp/, cnn/, digits/, versatility/, published.csv.",
                                           exists=True, file_okay=False)],
     only: Annotated[str, typer.Option(help="Only networks whose name contains this.")] = "",
     contender: Annotated[str, typer.Option(help="Only contenders whose name contains this.")] = "",

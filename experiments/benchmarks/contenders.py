@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 from netgain.layers import Graph
 from netgain.solvers.closed_form import ClosedForm, Scaled
 from netgain.solvers.conic import Backend, Conic, Form
+from netgain.solvers.dual_scaling import DualScaling
 from netgain.solvers.interior_point import InteriorPoint
 from netgain.solvers.result import Limits, OnProgress, Solution
 
@@ -52,6 +53,7 @@ def _peer(name: str, tool: Eclipse | Sdpa) -> Contender:
 # The first is what the others are compared with.
 CONTENDERS = (
     Contender("interior point", InteriorPoint, "netgain.solvers", "netgain"),
+    Contender("dual scaling", DualScaling, "netgain.solvers", "netgain"),
     Contender("closed form", ClosedForm, "netgain.solvers", "netgain"),
     _conic(Backend.CLARABEL, Form.ONE_BLOCK, "Clarabel, one block"),
     _conic(Backend.CLARABEL, Form.CHAIN, "Clarabel, chain"),

@@ -10,7 +10,7 @@ from ..graph import Graph
 from .mat import load_mat as load_mat
 from .nnet import load_nnet as load_nnet
 from .npz import load_npz as load_npz
-from .npz import save_npz as save_npz
+from .npz_save import save_npz as save_npz
 from .onnx_file import external_files
 from .onnx_import import load_onnx as load_onnx
 

@@ -114,11 +114,13 @@ def _mended_operators(opset: int) -> list[Any]:
     """Operators that the standard, or an older version of it, defines otherwise than the evaluator computes them.
 
     Before version 14 it trains in BatchNormalization whenever it can; before version 13 Softmax joins all axes from
-    `axis` on, which it does not. Where `ceil_mode` makes windows reach beyond the padding it moves all of them, by half
-    of what is lacking.
+    `axis` on, which it does not. In AveragePool, where `ceil_mode` makes windows reach beyond the padding, it moves all
+    of them by half of what is lacking; in MaxPool it reads SAME_LOWER as SAME_UPPER, with a window too few, and takes
+    minutes for images.
     """
     from onnx.reference.ops import op_average_pool as average
     from onnx.reference.ops import op_batch_normalization as normalization
+    from onnx.reference.ops import op_max_pool as maximum
     from onnx.reference.ops import op_pool_common as pooling
     from onnx.reference.ops import op_softmax as softmax
 
@@ -146,7 +148,29 @@ def _mended_operators(opset: int) -> list[Any]:
             return (pooling.pool(padded, x.shape, kernel, strides, counts, "AVG",  # type: ignore[arg-type]
                                  needed, pads, dilations, include),)
 
-    return [AveragePool, *([BatchNormalization] if opset < 14 else []), *([Softmax] if opset < 13 else [])]
+    class MaxPool(maximum.MaxPool):
+        def _run(self, x: Any, **attributes: Any) -> Any:  # type: ignore[override]
+            kernel, size = attributes["kernel_shape"], x.shape[2:]
+            axes = range(len(kernel))
+            strides, dilations = (attributes.get(name) or [1] * len(kernel) for name in ("strides", "dilations"))
+            extents = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
+            pads, mode = attributes.get("pads") or [0] * 2 * len(kernel), attributes.get("auto_pad", "NOTSET")
+            if mode in ("SAME_UPPER", "SAME_LOWER"):
+                lacking = [max(0, (size[i] - 1) // strides[i] * strides[i] + extents[i] - size[i]) for i in axes]
+                halves = [n // 2 for n in lacking], [n - n // 2 for n in lacking]
+                pads = [*halves[mode == "SAME_LOWER"], *halves[mode == "SAME_UPPER"]]
+            counts, _ = pooling.get_output_shape_explicit_padding(
+                pads, size, kernel, strides, dilations, bool(attributes.get("ceil_mode")))
+            ends = [max(0, counts[i] * strides[i] + extents[i] - pads[i] - size[i]) for i in axes]
+            padded = np.pad(x, [(0, 0), (0, 0), *zip(pads, ends, strict=False)], constant_values=-np.inf)
+            result = np.full((*x.shape[:2], *counts), -np.inf, x.dtype)
+            for tap in np.ndindex(*kernel):
+                firsts = [t * d for t, d in zip(tap, dilations, strict=True)]
+                read: list[Any] = [slice(f, f + n * s, s) for f, n, s in zip(firsts, counts, strides, strict=True)]
+                result = np.maximum(result, padded[tuple([..., *read])])
+            return (result,)
+
+    return [AveragePool, MaxPool, *([BatchNormalization] if opset < 14 else []), *([Softmax] if opset < 13 else [])]
 
 
 def _reference_float64(model: onnx.ModelProto, name: str) -> Evaluator:

@@ -1,17 +1,30 @@
-"""Fully connected networks as numpy archives.
+"""Networks of one layer after the other as numpy archives.
 
 An archive holds, and nothing else:
 
-- `W1`, `W2`, .., without gaps: float matrices (out, in), so that layer k maps x to W_k x + b_k;
-- `b1`, `b2`, ..: float vectors (out,); a missing one is zero;
-- `activation`: a string, or an array with one string for each layer but the last, which has none. Parameters follow a
-  colon: `relu`, `tanh`, `leaky_relu:0.1`, `clip:-1,1`; see `perceptron.ACTIVATIONS`. Only an archive with a single
-  matrix may do without;
-- `input_mean`, `input_scale`, each optional: vectors (in,). The network maps x to f((x - input_mean) / input_scale).
+- for each layer k = 1, 2, .., without gaps, one of
+    - `W{k}`, a matrix (out, in): x becomes W x + b. An input of several axes is flattened first, row by row;
+    - `W{k}`, a kernel (out, in / groups, *window) of three axes or more: a convolution, without flipping the kernel, of
+      an input (in, *spatial axes), with the optional whole numbers `stride{k}`, `dilation{k}`, `groups{k}` and
+      `padding{k}`. Each but the groups is one number or one for each spatial axis; the padding may also be two for
+      each, all begins, then all ends. A window of one entry is a matrix applied at each place alone;
+    - `A{k}`, `B{k}`, `C{k}`, and optionally `D{k}`: the state-space model x_{t+1} = A x_t + B u_t, y_t = C x_t + D u_t
+      from x_0 = 0 on, of an input (channels, time). A is a matrix, or its diagonal, or its blocks; see `StateSpace`.
+      Complex numbers, with A a diagonal, mean y_t = Re(C x_t) + D u_t, or with `conjugate_pairs{k}` = True 2 Re(C x_t);
+    - `layer{k}`, a string: `flatten`, `mean`, `max_pool:3,2`, `average_pool:2`, or an activation such as `relu` or
+      `leaky_relu:0.1`; see `layer_names.layer_named`;
+- `b{k}`, optionally, for a layer with weights: float vector (out,), one number for each channel of the output;
+- `activation`: what follows each layer with weights but the last: a string, or an array with one string for each. It
+  takes the place of activations among the `layer{k}`, and `none` says that there is none. Only an archive with a single
+  layer of weights may do without either;
+- `input_shape`: the shape of one input, channels first. It can be left out if layer 1 is a matrix and takes a vector;
+- `input_mean`, `input_scale`, each optional: the network maps x to f((x - input_mean) / input_scale). They have the
+  shape of the input or one that broadcasts to it.
 
-Archives are read with `allow_pickle=False`, always.
+So a perceptron is `W1`, `b1`, `W2`, `b2`, .. and `activation`. Archives are read with `allow_pickle=False`, always.
 """
 
+import math
 import re
 import zipfile
 import zlib
@@ -19,80 +32,206 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import ModelError
-from ..graph import Graph
-from ..layer import Layer
-from ..linear import Affine, Scale
-from .perceptron import activation_named, name_of, perceptron
+from ..activation import Activation
+from ..convolution import Convolution
+from ..errors import ModelError, ShapeError
+from ..graph import Graph, sequential
+from ..layer import Layer, Shape, broadcasts, parameter
+from ..linear import Affine, Flatten, Scale
+from ..state_space import StateSpace
+from .layer_names import layer_named
+from .perceptron import activation_named
+
+_Parts = dict[str, np.ndarray]
+
+# By what makes a layer: what may go with it.
+_WINDOW = {"stride", "padding", "dilation", "groups"}
+_COMPANIONS = {"W": {"b"} | _WINDOW, "A": {"B", "C", "D", "b", "conjugate_pairs"}, "layer": set[str]()}
+_NUMBERED = re.compile(rf"({'|'.join(sorted({*_COMPANIONS, *set.union(*_COMPANIONS.values())}))})([1-9]\d{{0,8}})")
+_GENERAL = ("activation", "input_shape", "input_mean", "input_scale")
 
 
 def load_npz(path: Path) -> Graph:
     """The network in an archive laid out as above.
 
-    **Raises:** `ModelError` for a damaged archive, keys not understood, or shapes that do not fit.
+    **Raises:** `ModelError` for a damaged archive, or listing all keys not understood and layers that do not fit.
     """
     arrays = _arrays(path)
-    count = sum(1 for key in arrays if re.fullmatch(r"W[1-9]\d*", key))
-    known = {f"{letter}{k}" for letter in "Wb" for k in range(1, count + 1)}
-    known |= {"activation", "input_mean", "input_scale"}
-    missing = [f"W{k}" for k in range(1, count + 1) if f"W{k}" not in arrays]
-    unknown = sorted(arrays.keys() - known)
-    if count == 0 or missing or unknown:
-        expected = f"W1 .. W{max(count, 1)}, b1 .. b{max(count, 1)}, activation, input_mean, input_scale"
-        raise ModelError(f"{path}: " + "; ".join(filter(None, [
-            "no weight W1" if count == 0 else "", f"missing {', '.join(missing)}" if missing else "",
-            f"keys not understood: {', '.join(unknown)}" if unknown else ""])) + f". Expected are {expected}.")
-    texts = _activations(arrays, count, path)
     try:
-        return perceptron(
-            [arrays[f"W{k}"] for k in range(1, count + 1)],
-            [arrays.get(f"b{k}") for k in range(1, count + 1)],
-            [activation_named(text) for text in texts],
-            mean=arrays.get("input_mean"), scale=arrays.get("input_scale"), name=path.stem)
+        return _network(arrays, path.stem)
     except ModelError as error:
         raise type(error)(f"{path}: {error}") from None
 
 
-def save_npz(path: str | Path, graph: Graph) -> None:
-    """Writes a network that `load_npz` reads back as the same graph.
+def _network(arrays: dict[str, np.ndarray], name: str) -> Graph:
+    numbered, unclear, problems = _numbered(arrays)
+    start, layers = _input(arrays, numbered.get(1), problems)
+    after = _activations(arrays, numbered, problems)
+    shape, last = start, 0
+    for k, parts in sorted(numbered.items()):
+        # Behind a layer that is missing or wrong, only what is wrong with the others alone can be said.
+        shape = shape if k == last + 1 else None
+        if k in unclear:
+            continue
+        try:
+            found = _layers(k, parts, shape)
+            if k in after:
+                found.append(activation_named(after[k]))
+            for layer in found:
+                shape = None if shape is None else layer.output_shape(shape)
+            layers += found
+            last = k
+        except ModelError as error:
+            problems.append(f"layer {k}: {error}")
+    if problems:
+        raise ModelError("; ".join(problem.rstrip(".") for problem in problems) + ".")
+    assert start is not None
+    return sequential(start, layers, name)
 
-    **Raises:** `ModelError` if the graph is not affine layers with one activation between neighbours, after an
-    optional shift and division of the input.
-    """
-    if any(len(graph.inputs(node)) > 1 for node in graph.order) or len(graph.shape(graph.input)) != 1:
-        raise ModelError("Only networks of one layer after the other, of a vector, fit into an archive of weights.")
-    layers = [graph.layer(node) for node in graph.order[1:-1]]
-    content: dict[str, np.ndarray] = {}
-    while layers and isinstance(layers[0], Scale):
-        content |= _normalisation(layers.pop(0), set(content))
-    texts: list[str] = []
-    for position, layer in enumerate(layers):
-        if position % 2 == 1:
-            texts.append(name_of(layer))
-        elif isinstance(layer, Affine) and (layer.bias is None or layer.bias.shape == layer.weight.shape[:1]):
-            content[f"W{position // 2 + 1}"] = layer.weight
-            if layer.bias is not None:
-                content[f"b{position // 2 + 1}"] = layer.bias
+
+def _numbered(arrays: dict[str, np.ndarray]) -> tuple[dict[int, _Parts], set[int], list[str]]:
+    """The parts of each layer, the layers that they do not make, and what is wrong with the keys."""
+    numbered: dict[int, _Parts] = {}
+    unknown = []
+    for key, value in arrays.items():
+        match = _NUMBERED.fullmatch(key)
+        if match:
+            numbered.setdefault(int(match[2]), {})[match[1]] = value
+        elif key not in _GENERAL:
+            unknown.append(key)
+    problems, unclear = [], set()
+    for k, parts in sorted(numbered.items()):
+        kinds = [kind for kind in _COMPANIONS if kind in parts]
+        if len(kinds) != 1:
+            keys = ", ".join(sorted(f"{part}{k}" for part in kinds or parts))
+            problems.append(f"layer {k} has {keys}, expected one of W{k}, A{k} and layer{k}")
+            unclear.add(k)
+            continue
+        if lone := sorted(f"{part}{k}" for part in parts.keys() - _COMPANIONS[kinds[0]] - {kinds[0]}):
+            problems.append(f"{', '.join(lone)} cannot go with {kinds[0]}{k}")
+        if kinds == ["A"] and not {"B", "C"} <= parts.keys():
+            problems.append(f"missing {' and '.join(f'{part}{k}' for part in 'BC' if part not in parts)} for A{k}")
+            unclear.add(k)
+    gaps = [k for k in range(1, max(len(numbered), 1) + 1) if k not in numbered]
+    problems += [f"missing W{k}, A{k} or layer{k}" for k in gaps]
+    if unknown:
+        keys = ", ".join(f"{part}{{k}}" for part in ("W", *"ABCD", "layer", "b", *sorted(_WINDOW), "conjugate_pairs"))
+        problems.append(f"keys not understood: {', '.join(sorted(unknown))}; expected are {keys} for layers k = 1, 2, "
+                        f".., and {', '.join(_GENERAL)}")
+    return numbered, unclear, problems
+
+
+def _input(
+    arrays: dict[str, np.ndarray], first: _Parts | None, problems: list[str]
+) -> tuple[Shape | None, list[Layer]]:
+    """The shape of the input, None if it is wrong or layer 1 is missing, and the layers that normalise it."""
+    shape: Shape | None = None
+    if "input_shape" in arrays:
+        given = arrays["input_shape"]
+        if given.dtype.kind in "iu" and given.ndim < 2 and given.size and np.all(given > 0):
+            shape = tuple(map(int, given.ravel()))
         else:
-            raise ModelError(f"Layer {position + 1} is {layer.describe()}, expected an affine layer of a vector.")
-    if len(layers) % 2 == 0:
-        raise ModelError("The last layer must be affine.")
-    if texts:
-        content["activation"] = np.array(texts)
-    # Handed an open file, savez adds no extension of its own.
-    with Path(path).open("wb") as stream:
-        np.savez(stream, allow_pickle=False, **content)  # type: ignore[arg-type]
+            problems.append(f"`input_shape` holds positive whole numbers, got {given.tolist()}")
+    elif first and "W" in first and first["W"].ndim == 2:
+        shape = (first["W"].shape[1],)
+    elif first:
+        problems.append("`input_shape` is missing, which only a network that begins with a matrix can do without")
+    layers: list[Layer] = []
+    for key, field in (("input_mean", "shift"), ("input_scale", "divisor")):
+        if key in arrays:
+            try:
+                values = parameter(arrays[key], key)
+                if shape is not None and not broadcasts(values.shape, shape):
+                    raise ShapeError(f"{key} has shape {values.shape}, which does not fit an input of shape {shape}")
+                layers.append(Scale(**{field: -values if field == "shift" else values}))
+            except ModelError as error:
+                problems.append(str(error))
+    return shape, layers
 
 
-def _normalisation(layer: Layer, taken: set[str]) -> dict[str, np.ndarray]:
-    assert isinstance(layer, Scale)
-    shape = layer.divisor.shape if layer.shift is None else layer.shift.shape  # type: ignore[union-attr]
-    if "input_scale" not in taken and np.all(np.asarray(layer.multiplier) == 1) and len(shape) == 1:
-        if layer.shift is None:
-            return {"input_scale": np.asarray(layer.divisor)}
-        if np.all(np.asarray(layer.divisor) == 1) and not taken:
-            return {"input_mean": -layer.shift}
-    raise ModelError("A scaling of the input is kept as x - mean, then division; this one is of another form.")
+def _activations(arrays: dict[str, np.ndarray], numbered: dict[int, _Parts], problems: list[str]) -> dict[int, str]:
+    """The activation that `activation` puts after a layer, by the layer's number."""
+    weighted = [k for k, parts in sorted(numbered.items()) if parts.keys() & {"W", "A"}]
+    hidden, given = weighted[:-1], arrays.get("activation")
+    texts = [str(parts["layer"]) for parts in numbered.values() if "layer" in parts]
+    own = [text for text in texts if _is_activation(text)]
+    if given is None:
+        if hidden and not own:
+            problems.append("the key `activation` is missing; add it, for example as 'relu', or as 'none'")
+        return {}
+    if own:
+        problems.append(f"`activation` is given, and {', '.join(own)} among the layers; one of both must go")
+        return {}
+    if given.dtype.kind != "U":
+        problems.append(f"`activation` must hold strings, got {given.dtype}")
+        return {}
+    names = [str(given)] * len(hidden) if given.ndim == 0 else [str(text) for text in given.ravel()]
+    if len(names) != len(hidden):
+        problems.append(f"`activation` names {len(names)} activations for {len(hidden)} hidden layers; the last layer "
+                        "has none")
+    return {k: text for k, text in zip(hidden, names, strict=False) if text.strip() != "none"}
+
+
+def _is_activation(text: str) -> bool:
+    try:
+        return isinstance(layer_named(text, None), Activation)
+    except ModelError:
+        return False
+
+
+def _layers(k: int, parts: _Parts, shape: Shape | None) -> list[Layer]:
+    """Layer k, for an input of this shape if that is known, with what has to come before it."""
+    bias = parameter(parts["b"], f"b{k}") if "b" in parts else None
+    if "layer" in parts:
+        if parts["layer"].dtype.kind != "U" or parts["layer"].ndim:
+            raise ModelError(f"layer{k} must be a string, got {parts['layer'].dtype} of shape {parts['layer'].shape}.")
+        return [layer_named(str(parts["layer"]), None if shape is None else len(shape) - 1)]
+    if "A" in parts:
+        return [_state_space(k, parts, bias)]
+    weight = parameter(parts["W"], f"W{k}")
+    if weight.ndim < 2:
+        raise ShapeError(f"W{k} has shape {weight.shape}, expected a matrix (out, in) or a kernel of more axes.")
+    if weight.ndim > 2:
+        return [_convolution(k, parts, weight, bias)]
+    if options := sorted(_WINDOW & parts.keys()):
+        raise ModelError(f"{', '.join(f'{name}{k}' for name in options)} belong to convolutions, but W{k} is a matrix.")
+    size, (out, width) = None if shape is None else math.prod(shape), weight.shape
+    if size not in (None, width):
+        raise ShapeError(f"W{k} is {out}x{width} but expects k x {size}{'; transposed?' if out == size else ''}")
+    if bias is not None and bias.shape != (out,):
+        raise ShapeError(f"b{k} has shape {bias.shape}, expected ({out},) as W{k} is {out}x{width}.")
+    return [*([Flatten()] if shape is not None and len(shape) > 1 else []), Affine(weight, bias)]
+
+
+def _convolution(k: int, parts: _Parts, weight: np.ndarray, bias: np.ndarray | None) -> Layer:
+    axes = weight.ndim - 2
+
+    def numbers(name: str, default: int, lengths: tuple[int, ...]) -> tuple[int, ...]:
+        values = parts.get(name, np.array(default))
+        if values.dtype.kind not in "iu" or values.size not in (1, *lengths):
+            expected = ", ".join(map(str, sorted({1, *lengths})))
+            raise ModelError(f"{name}{k} = {values.tolist()}, expected whole numbers, as many as one of {expected}.")
+        given = tuple(map(int, values.ravel()))
+        return given * lengths[0] if len(given) == 1 else given
+
+    padding = numbers("padding", 0, (axes, 2 * axes))
+    return Convolution(weight, bias, numbers("stride", 1, (axes,)), numbers("dilation", 1, (axes,)),
+                       (padding[:axes], padding[-axes:]), numbers("groups", 1, (1,))[0])
+
+
+def _state_space(k: int, parts: _Parts, bias: np.ndarray | None) -> Layer:
+    A, B, C, D = (parts.get(name) for name in "ABCD")
+    pairs = parts.get("conjugate_pairs", np.array(False))
+    if pairs.dtype.kind not in "biu" or pairs.size != 1 or pairs.item() not in (0, 1):
+        raise ModelError(f"conjugate_pairs{k} = {pairs.tolist()}, expected True or False.")
+    if any(values is not None and values.dtype.kind == "c" for values in (A, B, C)):
+        return StateSpace.from_modes(A, B, C, D, bias, conjugate_pairs=bool(pairs.item()))
+    if pairs.item():
+        raise ModelError(f"conjugate_pairs{k} belongs to complex modes, but A{k}, B{k} and C{k} are real.")
+    assert A is not None
+    assert B is not None
+    assert C is not None
+    return StateSpace(A, B, C, D, bias)
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
@@ -110,18 +249,3 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
     if bad := [key for key, value in content.items() if not isinstance(value, np.ndarray)]:
         raise ModelError(f"{path}: these members are no arrays: {', '.join(bad)}.")
     return content
-
-
-def _activations(arrays: dict[str, np.ndarray], count: int, path: Path) -> list[str]:
-    given = arrays.get("activation")
-    if given is None:
-        if count > 1:
-            raise ModelError(f"{path}: the key `activation` is missing; add it, for example as 'relu'.")
-        return []
-    if given.dtype.kind != "U":
-        raise ModelError(f"{path}: `activation` must hold strings, got {given.dtype}.")
-    texts: list[str] = [str(given)] * (count - 1) if given.ndim == 0 else [str(text) for text in given.ravel()]
-    if len(texts) != count - 1:
-        raise ModelError(f"{path}: `activation` names {len(texts)} activations for {count - 1} hidden layers; "
-                         "the last layer has none.")
-    return texts

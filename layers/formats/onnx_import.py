@@ -24,9 +24,6 @@ OPERATORS = {
 FOLDABLE = onnx_shapes.OPERATORS.keys() | {"Add", "Sub", "Mul", "Div", "Neg"}
 
 _HINTS = {
-    **dict.fromkeys(("MaxPool", "GlobalMaxPool"),
-                    "max pooling is not supported yet: no constraint here bounds how a maximum over a window "
-                    "changes; average pooling, or a convolution with strides, can take its place"),
     "ConvTranspose": "transposed convolution is not supported yet",
     **dict.fromkeys(("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearMatMul", "MatMulInteger",
                      "QLinearConv", "ConvInteger"),

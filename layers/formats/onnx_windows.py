@@ -1,4 +1,4 @@
-"""ONNX operators with windows: convolution, average pooling, means over axes, and padding."""
+"""ONNX operators with windows: convolution, pooling, means and maxima over axes, and padding."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +8,7 @@ import numpy as np
 from ..convolution import Convolution, Pad
 from ..layer import Shape
 from ..linear import Scale
-from ..pooling import AveragePool, Mean
+from ..pooling import AveragePool, MaxPool, Mean
 from ..windows import Padding
 from .onnx_values import Operation, Refusal, Tensor, Value, indices
 
@@ -81,19 +81,17 @@ def convolution(op: Operation) -> Value:
     return _restored(op, x, op.emit(layer, sample))
 
 
-def average_pool(op: Operation) -> Value:
-    op.count(1)
+def _pool(op: Operation, kind: Callable[..., AveragePool | MaxPool], *options: bool) -> Value:
     x, sample = _spatial(op)
     axes = len(sample.shape) - 1
     kernel, strides = _per_axis(op, "kernel_shape", axes, None, 1), _per_axis(op, "strides", axes, 1, 1)
-    dilations = _per_axis(op, "dilations", axes, 1, 1) if op.opset >= 19 else (1,) * axes
+    dilations = _per_axis(op, "dilations", axes, 1, 1)
     mode, ceil_mode = op.text("auto_pad", "NOTSET"), bool(op.integer("ceil_mode", 0))
     padding = _padding(op, mode, sample.shape[1:], kernel, strides, dilations)
-    include = bool(op.integer("count_include_pad", 0))
-    layer = AveragePool(kernel, strides, dilations, padding, ceil_mode, include)
+    layer = kind(kernel, strides, dilations, padding, ceil_mode, *options)
     # The standard says what these combinations mean, but runtimes do something else, each in its own way.
     if mode != "NOTSET":
-        plain = AveragePool(kernel, strides, dilations, padding, False, include)
+        plain = kind(kernel, strides, dilations, padding, False, *options)
         if plain.output_shape(sample.shape) != layer.output_shape(sample.shape):
             raise Refusal(f"auto_pad = {mode} with ceil_mode = 1, which runtimes read differently; write pads instead")
         lacking = _same_padding(sample.shape[1:], kernel, strides, dilations)
@@ -103,26 +101,62 @@ def average_pool(op: Operation) -> Value:
     return _restored(op, x, op.emit(layer, sample))
 
 
+def average_pool(op: Operation) -> Value:
+    op.count(1)
+    return _pool(op, AveragePool, bool(op.integer("count_include_pad", 0)))
+
+
+def max_pool(op: Operation) -> Value:
+    op.count(1)
+    op.integer("storage_order", 0)  # that of the second output, which must not be used
+    return _pool(op, MaxPool)
+
+
 def global_average_pool(op: Operation) -> Value:
     op.count(1)
     x, sample = _spatial(op)
     return _restored(op, x, op.emit(Mean(tuple(range(1 - len(sample.shape), 0))), sample))
 
 
-def reduce_mean(op: Operation) -> Value:
-    x = op.activation()
+def global_max_pool(op: Operation) -> Value:
+    op.count(1)
+    x, sample = _spatial(op)
+    return _restored(op, x, op.emit(MaxPool(sample.shape[1:]), sample))
+
+
+def _reduced(op: Operation, x: Tensor) -> tuple[int, ...]:
+    """The axes of x that a reduction runs over, counted from the end; none if it leaves x as it is."""
     op.count(1 if op.opset < 18 else 2)
     axes = op.integers("axes") if op.opset < 18 else op.whole_numbers(1)
-    keep = bool(op.integer("keepdims", 1))
     empty_is_none = op.opset >= 18 and bool(op.integer("noop_with_empty_axes", 0))
     if not axes:
-        if empty_is_none:
-            return x
-        axes = list(range(op.rank(x)))
-    places = [op.axis(x, axis) - len(x.shape) for axis in axes]
+        axes = [] if empty_is_none else list(range(op.rank(x)))
+    places = tuple(op.axis(x, axis) - len(x.shape) for axis in axes)
     if len(set(places)) != len(places):
         raise Refusal(f"axes {axes} repeat")
-    return op.emit(Mean(tuple(places), keep), x)
+    return places
+
+
+def reduce_mean(op: Operation) -> Value:
+    x = op.activation()
+    axes, keep = _reduced(op, x), bool(op.integer("keepdims", 1))
+    return op.emit(Mean(axes, keep), x) if axes else x
+
+
+def reduce_max(op: Operation) -> Value:
+    x = op.activation()
+    axes, keep = _reduced(op, x), bool(op.integer("keepdims", 1))
+    if not axes:
+        return x
+    rank = len(x.shape)
+    # A window as long as each of these axes; the first axis is for channels, so one is put in front if it is reduced.
+    images = x if rank > 1 and -rank not in axes else op.rearrange(x, indices(x)[None])
+    assert isinstance(images, Tensor)
+    spatial = images.shape[1:]
+    kernel = tuple(n if axis in axes else 1 for axis, n in enumerate(spatial, -len(spatial)))
+    result = op.emit(MaxPool(kernel), images)
+    places = indices(result).reshape(tuple(1 if axis in axes else n for axis, n in enumerate(x.shape, -rank)))
+    return op.rearrange(result, places if keep else places.squeeze(axes))
 
 
 def pad(op: Operation) -> Value:
@@ -168,6 +202,9 @@ OPERATORS: dict[str, Callable[[Operation], Value | list[Value]]] = {
     "Conv": convolution,
     "AveragePool": average_pool,
     "GlobalAveragePool": global_average_pool,
+    "GlobalMaxPool": global_max_pool,
+    "MaxPool": max_pool,
+    "ReduceMax": reduce_max,
     "ReduceMean": reduce_mean,
     "Pad": pad,
 }

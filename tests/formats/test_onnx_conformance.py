@@ -74,7 +74,8 @@ def test_every_node_case_is_reproduced_or_refused(cases, tmp_path):
                         "elu": 3, "selu": 3, "leakyrelu": 3, "hardsigmoid": 3, "hardswish": 1, "mish": 2, "softplus": 2,
                         "softsign": 2, "tanh": 2, "sigmoid": 2, "relu": 1, "abs": 1, "atan": 2, "neg": 2, "swish": 1,
                         "dropout": 1, "sum": 1, "identity": 1, "averagepool": 14, "globalaveragepool": 2,
-                        "basic_conv": 2, "conv_with": 4, "reduce_mean": 8}.items():
+                        "basic_conv": 2, "conv_with": 4, "reduce_mean": 8, "maxpool": 10,
+                        "globalmaxpool": 2, "reduce_max": 8}.items():
         count = sum(1 for name in reproduced if name.startswith(f"test_{stem}"))
         assert count >= least, f"{stem}: only {count} cases were imported"
 
@@ -90,6 +91,8 @@ CONVERTED = ["Linear", "Linear_no_bias", "PReLU_1d", "PReLU_1d_multiparam", "PRe
                                             "_padding", "_strided")],
              *[f"Conv3d{kind}" for kind in ("", "_dilated", "_dilated_strided", "_groups", "_no_bias", "_stride",
                                             "_stride_padding")],
+             *[f"MaxPool{kind}" for kind in ("1d", "1d_stride", "1d_stride_padding_dilation", "2d",
+                                             "2d_stride_padding_dilation", "3d", "3d_stride", "3d_stride_padding")],
              "ConstantPad2d", "ZeroPad2d"]
 
 

@@ -216,10 +216,8 @@ def test_padding_with_a_number_is_zeros_and_a_constant(tmp_path):
     ([node("Pad", "x p")], [1, 0, 0, 0, 0, 0, 0, 0], "batch axis"),
     ([node("Pad", "x p")], [0, 0, -5, 0, 0, 0, 0, 0], "cut off everything"),
     ([node("Pad", "x p")], [0, 0, 1], "do not fit"),
-    ([node("MaxPool", "x", kernel_shape=[2, 2])], [0], "no constraint here bounds how a maximum"),
-    ([node("GlobalMaxPool", "x")], [0], "max pooling is not supported yet"),
 ])
-def test_padding_and_pooling_without_a_linear_meaning_are_refused(tmp_path, nodes, pads, message):
+def test_padding_without_a_linear_meaning_is_refused(tmp_path, nodes, pads, message):
     with pytest.raises(UnsupportedModelError, match=message):
         imported(tmp_path, nodes, {"p": np.array(pads)}, shape=IMAGE)
 

@@ -78,7 +78,7 @@ def test_save_npz_round_trips_to_the_same_digest(tmp_path):
     graph = sequential((3,), layers)
     save_npz(tmp_path / "again.npz", graph)
     assert load(tmp_path / "again.npz").digest == graph.digest
-    for wrong in ([Affine(W1), Relu()], [Affine(W1), Affine(W1.T)], [Scale(multiplier=2.0), Affine(W1)],
+    for wrong in ([Affine(W1), Scale(2.0)], [Scale(multiplier=2.0), Affine(W1)], [Scale(shift=np.ones(3))],
                   [Affine(W1), LeakyRelu(B1), Affine(W2)]):
         with pytest.raises(ModelError):
             save_npz(tmp_path / "wrong.npz", sequential((3,), wrong))

@@ -79,10 +79,48 @@ def test_convolutional_blocks(tmp_path, opset):
     agree(tmp_path, Block(), (3, 6, 5), opset)
 
 
+@pytest.mark.parametrize("opset", [9, 18])
+def test_lenet_with_max_pooling(tmp_path, opset):
+    nn = torch.nn
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, 10))
+    agree(tmp_path, module, (1, 28, 28), opset)
+
+
+@pytest.mark.parametrize("opset", [11, 20])
+def test_a_residual_network_with_max_pooling(tmp_path, opset):
+    """The parts of ResNet: a stem with an overlapping pooling, blocks with and without a strided projection."""
+    nn = torch.nn
+    torch.manual_seed(0)
+
+    class Block(nn.Module):
+        def __init__(self, channels, out, stride):
+            super().__init__()
+            self.inner = nn.Sequential(
+                nn.Conv2d(channels, out, 3, stride, 1, bias=False), nn.BatchNorm2d(out), nn.ReLU(),
+                nn.Conv2d(out, out, 3, 1, 1, bias=False), nn.BatchNorm2d(out))
+            self.skip = nn.Identity() if stride == 1 else nn.Sequential(
+                nn.Conv2d(channels, out, 1, stride, bias=False), nn.BatchNorm2d(out))
+
+        def forward(self, x):
+            return torch.relu(self.inner(x) + self.skip(x))
+
+    module = nn.Sequential(
+        nn.Conv2d(3, 4, 3, 1, 1, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(3, 2, 1), Block(4, 4, 1),
+        Block(4, 6, 2), nn.MaxPool2d((2, 1), ceil_mode=True), nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(6, 3))
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            for values in (part.running_mean, part.running_var, part.weight.data, part.bias.data):
+                values.uniform_(0.3, 1.5)
+    agree(tmp_path, module, (3, 12, 10), opset)
+
+
 def test_convolution_and_pooling_of_sequences(tmp_path):
     nn = torch.nn
     torch.manual_seed(0)
     module = nn.Sequential(
         nn.Conv1d(2, 4, 3, padding=2, dilation=2), nn.GELU(), nn.AvgPool1d(2, padding=1, count_include_pad=False),
-        nn.Conv1d(4, 3, 2, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(9, 2))
+        nn.Conv1d(4, 3, 2, stride=2), nn.ReLU(), nn.MaxPool1d(2, 1, dilation=2), nn.Flatten(), nn.Linear(3, 2))
     agree(tmp_path, module, (2, 12), 20)

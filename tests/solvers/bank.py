@@ -51,6 +51,26 @@ def mixed(seed):
     return Inequality(3, (first, second, third), {2: rng.standard_normal((3, 4)), 3: rng.standard_normal((3, 2))})
 
 
+def pooled(seed, sizes, windows, lower=-1.0, upper=1.0, kept=1):
+    """Slopes in [0, 1], then groups of `windows` rows that read them at random, of which the first `kept` answer."""
+    rng = np.random.default_rng(seed)
+    inputs, width, groups, outputs = sizes
+    first = constraint({0: rng.standard_normal((width, inputs)) / np.sqrt(inputs)})
+    read = np.eye(width)[rng.integers(0, width, groups * windows)]
+    rows = (np.arange(groups)[:, None] * windows + np.arange(kept)).ravel()
+    pool = SlopeConstraint({1: read}, np.full(len(read), lower), np.full(len(read), upper), windows, rows)
+    third = constraint({2: rng.standard_normal((width, len(rows))) / np.sqrt(groups)})
+    return Inequality(inputs, (first, pool, third), {3: rng.standard_normal((outputs, width))})
+
+
+def pooled_input(seed, inputs, windows, outputs):
+    """Maxima over disjoint windows of the input, and a matrix."""
+    rng = np.random.default_rng(seed)
+    rows = np.arange(0, inputs, windows)
+    pool = SlopeConstraint({0: np.eye(inputs)}, -np.ones(inputs), np.ones(inputs), windows, rows)
+    return Inequality(inputs, (pool,), {1: rng.standard_normal((outputs, len(rows)))})
+
+
 BANK = {
     "one layer": mlp(0, (4, 6, 3)),
     "three layers": mlp(1, (5, 7, 6, 5, 2)),
@@ -68,6 +88,10 @@ BANK = {
     "residual, no outer activation": residual(13, 4, 3, outer=False),
     "signed residual": residual(18, 4, 10, outer=False, lower=-1.0),
     "mixed": mixed(14),
+    "pooled": pooled(19, (5, 8, 4, 3), 3),
+    "pooled, two of three answer, skewed slopes": pooled(20, (5, 8, 4, 3), 3, -0.3, 0.8, kept=2),
+    "pooled, slopes [0, 1]": pooled(21, (5, 8, 4, 3), 2, 0.0, 1.0),
+    "pooled input": pooled_input(22, 8, 2, 3),
     "deep": mlp(15, (4,) * 22),
     "tiny weights": mlp(16, (4,) * 42, gain=1e-7),
     "huge weights": mlp(17, (4,) * 22, gain=1e12),
@@ -108,9 +132,11 @@ def dense(inequality, rho, multipliers):
     matrix = -c.T @ c
     matrix[: inequality.input_size, : inequality.input_size] += rho * np.eye(inequality.input_size)
     for k, (layer, lam) in enumerate(zip(inequality.constraints, multipliers, strict=True), 1):
-        for i in range(layer.size):
+        neurons = list(range(layer.rows) if layer.kept is None else layer.kept)
+        for i in range(layer.rows):
             e, a = np.zeros(n), np.zeros(n)
-            e[offsets[k] + i] = 1
+            if i in neurons:
+                e[offsets[k] + neurons.index(i)] = 1
             for j, part in layer.maps.items():
                 a[offsets[j] : offsets[j + 1]] = part[i]
             p, q = e - layer.lower[i] * a, e - layer.upper[i] * a

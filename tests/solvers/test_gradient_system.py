@@ -12,6 +12,8 @@ from netgain.solvers.inequality import Inequality, SlopeConstraint
 from netgain.solvers.result import Limits
 from netgain.solvers.slope_system import Diagonal, SlopeSystem, normalised
 
+from .bank import pooled
+
 QUICK = GradientSystem(restarts=12, rounds=10)
 
 
@@ -52,6 +54,7 @@ def dense_jacobian(inequality, slopes):
         v = sum(a @ z[j] for j, a in layer.maps.items())
         if layer.coupled > 1:
             v = np.concatenate([block @ part for block, part in zip(d, np.split(v, layer.groups), strict=True)])
+            v = v if layer.kept is None else v[layer.kept]
         else:
             v = d[:, None] * v
         z.append(v)
@@ -101,6 +104,8 @@ def test_never_above_the_semidefinite_bound(name):
 COUPLED = {
     "groups of two": mlp(7, (3, 6, 4, 2), lower=-1.0, coupled=2),
     "one group": mlp(8, (3, 4, 4, 2), lower=0.0, upper=0.5, coupled=4),
+    "pooled": pooled(19, (3, 4, 3, 2), 2),
+    "pooled, two of three answer": pooled(20, (3, 4, 2, 2), 3, -0.3, 0.8, kept=2),
 }
 
 
@@ -114,10 +119,17 @@ def test_slopes_are_admissible_and_exhibit_the_value(inequality):
         centre, radius = (layer.lower + layer.upper) / 2, (layer.upper - layer.lower) / 2
         if layer.coupled == 1:
             assert np.all((layer.lower <= d) & (d <= layer.upper))
-        else:
+        elif layer.kept is None:
             assert d.shape == (layer.groups, layer.coupled, layer.coupled)
             unit = (d - centre[0] * np.eye(layer.coupled)) / radius[0]
             assert np.all(np.linalg.norm(unit, 2, axis=(1, 2)) <= 1 + 1e-12)
+        else:
+            # By the constraint itself: sum_i (z - lower v)_i (z - upper v)_i as a quadratic form of v.
+            mask = np.isin(np.arange(layer.rows), layer.kept).reshape(layer.groups, -1, 1)
+            z, one = d * mask, np.eye(layer.coupled)
+            forms = np.swapaxes(z - layer.lower[0] * one, 1, 2) @ (z - layer.upper[0] * one)
+            assert np.array_equal(z, d)
+            assert np.linalg.eigvalsh(forms + np.swapaxes(forms, 1, 2)).max() <= 1e-12
 
 
 def test_one_coupled_group_reaches_the_product_of_norms():
@@ -132,10 +144,19 @@ def test_coupled_groups_beat_random_ones_and_stay_below_the_bound(name):
     for _ in range(300):
         slopes = []
         for layer in inequality.constraints:
+            if layer.coupled == 1:
+                slopes.append(rng.uniform(layer.lower, layer.upper))
+                continue
             unit = rng.standard_normal((layer.groups, layer.coupled, layer.coupled))
             unit /= np.linalg.norm(unit, 2, axis=(1, 2), keepdims=True)
             centre, radius = (layer.lower + layer.upper)[0] / 2, (layer.upper - layer.lower)[0] / 2
-            slopes.append(centre * np.eye(layer.coupled) + radius * unit)
+            # In rows without an answer the slope 0 uses up nothing, and none is read.
+            spare = np.full(layer.coupled, radius)
+            spare[len(layer.kept) // layer.groups if layer.kept is not None else layer.coupled :] = np.sqrt(
+                -layer.lower[0] * layer.upper[0])
+            if layer.kept is not None:
+                unit[:, len(layer.kept) // layer.groups :] = 0
+            slopes.append(centre * np.eye(layer.coupled) + unit * spare)
         assert np.linalg.norm(dense_jacobian(inequality, slopes), 2) <= value
     assert value <= Conic(Backend.CLARABEL).solve(scale(inequality), Limits(tolerance=1e-7)).bound * (1 + 1e-6)
 

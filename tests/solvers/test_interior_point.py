@@ -11,7 +11,7 @@ from netgain.solvers.inequality import Inequality, SlopeConstraint
 from netgain.solvers.newton_system import NewtonSystem
 from netgain.solvers.structure import structure
 
-from .bank import BANK, CLOSED_FORMS, constraint, dense, mlp
+from .bank import BANK, CLOSED_FORMS, constraint, dense, mlp, pooled_input
 
 LIMITS = Limits(tolerance=1e-7)
 
@@ -81,6 +81,15 @@ def test_closed_forms(name):
     assert InteriorPoint().solve(scale(inequality), LIMITS).bound == pytest.approx(value, rel=1e-6)
 
 
+@pytest.mark.parametrize("windows", [2, 4])
+def test_maxima_over_disjoint_windows_are_as_steep_as_the_best_selection(windows):
+    # Every window passes on one of its entries, so whatever follows sees a gain of 1 at most, and of 1 indeed.
+    inequality = BANK["pooled input"] if windows == 2 else pooled_input(3, 12, 4, 2)
+    expected = np.linalg.norm(inequality.output[1], 2)
+    assert InteriorPoint().solve(scale(compress(inequality)), LIMITS).bound == pytest.approx(expected, rel=1e-6)
+    assert GradientSystem(seed=0).solve(inequality).value == pytest.approx(expected, rel=1e-9)
+
+
 def test_positive_weights_are_worst_with_all_slopes_one():
     rng = np.random.default_rng(1)
     w, c = rng.random((6, 4)), rng.random((1, 6))
@@ -147,7 +156,9 @@ def test_cost_grows_with_the_network():
     assert large.seconds > small.seconds
 
 
-@pytest.mark.parametrize("name", ["mixed", "coupled", "residual", "leaky", "residual, no outer activation"])
+@pytest.mark.parametrize("name", [
+    "mixed", "coupled", "residual", "leaky", "residual, no outer activation", "pooled",
+    "pooled, two of three answer, skewed slopes", "pooled, slopes [0, 1]"])
 def test_newton_system_is_that_of_the_definition(name):
     """Against trace(F_i Z F_j Y) with every F_i formed."""
     inequality = BANK[name]

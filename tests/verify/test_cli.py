@@ -75,7 +75,7 @@ def test_printed_numbers_are_on_the_safe_side(model: Path) -> None:
     assert float(content["lower"]["decimal"]) <= content["lower"]["value"] <= 1.0
 
 
-@pytest.mark.parametrize("solver", ["interior-point", "closed-form", "clarabel", "scs", "auto"])
+@pytest.mark.parametrize("solver", ["interior-point", "dual-scaling", "closed-form", "clarabel", "scs", "auto"])
 def test_every_solver_is_proved_alike(model: Path, solver: str) -> None:
     result = run("lipschitz", model, "--solver", solver, "--json")
     assert result.exit_code == ExitCode.PROVED
@@ -215,7 +215,7 @@ def test_failures_on_the_way(
 
 
 def test_a_solve_that_does_not_fit_names_what_does(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(QUESTION, "available_memory", lambda: 500)
+    monkeypatch.setattr(QUESTION, "available_memory", lambda: 900)
     result = run("verify", model, "--solver", "interior-point")
     assert result.exit_code == ExitCode.NUMERICAL
     assert "ClosedForm" in result.stderr

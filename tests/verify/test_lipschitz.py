@@ -133,7 +133,7 @@ def test_deterministic_in_the_seed():
 
 
 def test_no_memory_is_said_before_the_solve(monkeypatch):
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=20_000))
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=50_000))
     for solver in (InteriorPoint(), Conic(Backend.CLARABEL)):
         with pytest.raises(TooLargeError, match=r"These solvers fit: ClosedForm\(\)"):
             verify.lipschitz(BANK["relu"], solver)

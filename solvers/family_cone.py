@@ -1,0 +1,218 @@
+r"""The linear algebra of an interior-point iteration on stacks of Hermitian matrices with shared variables.
+
+A cone is the stack M_w(x) = M_0 + sum_r x_r (p_r^H q_r + q_r^H p_r) + sum_t sign_t K_t^H (X_t kron I) K_t, with scalars
+x_r for rows and symmetric matrices X_t, all shared by its members and by other cones. Everything an iteration needs of a
+Hermitian stack X is H X H^H with H the rows p, q and K_t stacked; no constraint matrix is formed.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+
+import numpy as np
+import scipy.sparse
+
+from .family import adjoint
+
+Maps = Mapping[int, np.ndarray | None]
+"""A linear map of x by block; None is the identity."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Rows:
+    """Slope constraints of one block: `block` is the one that answers; `variable` counts in the vector of unknowns."""
+
+    block: int
+    maps: Mapping[int, np.ndarray]
+    lower: np.ndarray
+    upper: np.ndarray
+    variable: np.ndarray
+    kept: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Metric:
+    """sign K^H (X kron I_copies) K, where the upper triangle of X starts at `first` in the vector of unknowns."""
+
+    maps: Maps
+    channels: int
+    copies: int
+    sign: float
+    first: int
+
+    @functools.cached_property
+    def triangle(self) -> tuple[np.ndarray, np.ndarray]:
+        return np.triu_indices(self.channels)
+
+    @property
+    def unknowns(self) -> slice:
+        return slice(self.first, self.first + len(self.triangle[0]))
+
+    def symmetric(self, x: np.ndarray) -> np.ndarray:
+        """X."""
+        a, b = self.triangle
+        result = np.zeros((self.channels, self.channels))
+        result[a, b] = result[b, a] = x[self.unknowns]
+        return result
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Cone:
+    """One stack of `members` matrices of order offsets[-1]; `constant`: K with M_0 = -K^H K, or None for zero."""
+
+    members: int
+    offsets: tuple[int, ...]
+    rows: tuple[Rows, ...]
+    metrics: tuple[Metric, ...]
+    constant: Maps | None
+    unknowns: int
+
+    @property
+    def order(self) -> int:
+        return self.offsets[-1]
+
+    def _part(self, j: int) -> slice:
+        return slice(self.offsets[j], self.offsets[j + 1])
+
+    def _times(self, maps: Maps, x: np.ndarray) -> np.ndarray:
+        parts = [x[:, self._part(j)] if a is None else a @ x[:, self._part(j)] for j, a in maps.items()]
+        return functools.reduce(np.add, parts)
+
+    def _stacked(self, x: np.ndarray) -> np.ndarray:
+        """H X: all p, then all q, then the K_t."""
+        lower, upper = [], []
+        for rows in self.rows:
+            image = self._times(rows.maps, x)
+            answer = np.zeros_like(image)
+            answer[:, rows.kept] = x[:, self._part(rows.block)]
+            lower.append(answer - rows.lower[:, None] * image if np.any(rows.lower) else answer)
+            upper.append(answer - rows.upper[:, None] * image)
+        metrics = [self._times(metric.maps, x) for metric in self.metrics]
+        return np.concatenate([*lower, *upper, *metrics], axis=1)
+
+    def forms(self, x: np.ndarray) -> np.ndarray:
+        """H X H^H for a Hermitian stack X."""
+        return adjoint(self._stacked(adjoint(self._stacked(x))))
+
+    @functools.cached_property
+    def _count(self) -> int:
+        return sum(len(rows.lower) for rows in self.rows)
+
+    @functools.cached_property
+    def _gather(self) -> scipy.sparse.csr_array:
+        """Sums over the rows of each unknown, (unknowns, rows)."""
+        variable = np.concatenate([rows.variable for rows in self.rows]) if self.rows else np.zeros(0, dtype=int)
+        shape = (self.unknowns, self._count)
+        return scipy.sparse.csr_array((np.ones(self._count), (variable, np.arange(self._count))), shape=shape)
+
+    @functools.cached_property
+    def _slices(self) -> list[slice]:
+        ends = np.cumsum([2 * self._count, *(metric.channels * metric.copies for metric in self.metrics)])
+        return [slice(int(a), int(b)) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+
+    def matrix(self, x: np.ndarray, homogeneous: bool = False) -> np.ndarray:
+        """M(x); without M_0 if `homogeneous`."""
+        complex_ = any(np.iscomplexobj(a) for rows in self.rows for a in rows.maps.values())
+        m = np.zeros((self.members, self.order, self.order), dtype=complex if complex_ else float)
+        for rows in self.rows:
+            lam, own = x[rows.variable], self._part(rows.block)
+            m[:, np.arange(own.start, own.stop), np.arange(own.start, own.stop)] += 2 * lam[rows.kept]
+            coupling, product = lam * (rows.lower + rows.upper), 2 * lam * rows.lower * rows.upper
+            for j, a in rows.maps.items():
+                value = -coupling[rows.kept, None] * a[:, rows.kept]
+                m[:, own, self._part(j)] += value
+                m[:, self._part(j), own] += adjoint(value)
+                if np.any(product):
+                    for i, b in rows.maps.items():
+                        m[:, self._part(i), self._part(j)] += adjoint(b) @ (product[:, None] * a)
+        for metric in self.metrics:
+            weight = metric.sign * np.kron(metric.symmetric(x), np.eye(metric.copies))
+            self._add_gram(m, metric.maps, weight)
+        if self.constant is not None and not homogeneous:
+            self._add_gram(m, self.constant, None)
+        return m
+
+    def _add_gram(self, m: np.ndarray, maps: Maps, weight: np.ndarray | None) -> None:
+        """Adds K^H weight K, or -K^H K."""
+        for i, b in maps.items():
+            for j, a in maps.items():
+                if weight is None:
+                    value = -(adjoint(_whole(b, self, i)) @ _whole(a, self, j))
+                else:
+                    right = weight if a is None else weight @ a
+                    value = right if b is None else adjoint(b) @ right
+                m[:, self._part(i), self._part(j)] += value
+
+    def cost(self, y: np.ndarray) -> float:
+        """-<M_0, Y>."""
+        if self.constant is None:
+            return 0.0
+        left = adjoint(self._times(self.constant, y))
+        return float(np.einsum("fii->", self._times(self.constant, left)).real)
+
+    def gradient(self, forms: np.ndarray) -> np.ndarray:
+        """<F_i, X> for every unknown, given the forms of X."""
+        r = self._count
+        result: np.ndarray = self._gather @ (2 * np.einsum("fii->i", forms[:, r : 2 * r, :r]).real)
+        for metric, part in zip(self.metrics, self._slices, strict=True):
+            g = np.einsum("fanbn->ab", _split(forms[:, part, part], metric, metric)).real
+            a, b = metric.triangle
+            result[metric.unknowns] += metric.sign * np.where(a == b, 1, 2) * (g[a, b] + g[b, a]) / 2
+        return result
+
+    def schur(self, z: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """trace(F_i Z F_j Y), given the forms of Z and Y."""
+        r = self._count
+        p, q = slice(0, r), slice(r, 2 * r)
+
+        def paired(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+            """sum_f Re(left_ij right_ji)."""
+            value: np.ndarray = np.einsum("fij,fji->ij", left, right).real
+            return value
+
+        own = paired(z[:, q, p], y[:, q, p]) + paired(z[:, q, q], y[:, p, p])
+        own += paired(z[:, p, p], y[:, q, q]) + paired(z[:, p, q], y[:, p, q])
+        result = np.asarray(self._gather @ (self._gather @ own).T)
+        for t, (metric, part) in enumerate(zip(self.metrics, self._slices, strict=True)):
+            cross = _mixed(z[:, q, part], y[:, part, p], metric) + _mixed(z[:, p, part], y[:, part, q], metric)
+            cross = metric.sign * self._gather @ cross
+            result[:, metric.unknowns] += cross
+            result[metric.unknowns, :] += cross.T
+            for other, place in list(zip(self.metrics, self._slices, strict=True))[: t + 1]:
+                value = metric.sign * other.sign * _metrics(z[:, part, place], y[:, place, part], metric, other)
+                result[metric.unknowns, other.unknowns] += value
+                if other is not metric:
+                    result[other.unknowns, metric.unknowns] += value.T
+        return result
+
+
+def _whole(a: np.ndarray | None, cone: Cone, j: int) -> np.ndarray:
+    return np.eye(cone.offsets[j + 1] - cone.offsets[j])[None] if a is None else a
+
+
+def _split(x: np.ndarray, left: Metric, right: Metric) -> np.ndarray:
+    return x.reshape((len(x), left.channels, left.copies, right.channels, right.copies))
+
+
+def _mixed(z: np.ndarray, y: np.ndarray, metric: Metric) -> np.ndarray:
+    """trace(p^H q Z F_ab Y) over rows and entries of X: z = (rows, K), y = (K, rows)."""
+    left = z.reshape((len(z), z.shape[1], metric.channels, metric.copies))
+    right = y.reshape((len(y), metric.channels, metric.copies, y.shape[2]))
+    g = np.einsum("fran,fbnr->rab", left, right, optimize=True).real
+    a, b = metric.triangle
+    value: np.ndarray = (g[:, a, b] + g[:, b, a]) * np.where(a == b, 0.5, 1.0)
+    return value
+
+
+def _metrics(z: np.ndarray, y: np.ndarray, metric: Metric, other: Metric) -> np.ndarray:
+    """trace(F_ab Z F_cd Y) over entries of two symmetric matrices: z = K Z K'^H, y = K' Y K^H."""
+    c, d = metric.channels, other.channels
+    left = _split(z, metric, other).transpose(1, 3, 0, 2, 4).reshape((c * d, -1))
+    right = _split(y, other, metric).transpose(1, 3, 0, 4, 2).reshape((d * c, -1))
+    t = (left @ right.T).real.reshape((c, d, d, c))  # b, c, d, a
+    (a, b), (e, f) = metric.triangle, other.triangle
+    a, b = a[:, None], b[:, None]
+    value = t[b, e, f, a] + t[a, e, f, b] + t[b, f, e, a] + t[a, f, e, b]
+    weight = np.where(a == b, 0.5, 1.0) * np.where(e == f, 0.5, 1.0)
+    result: np.ndarray = weight * value
+    return result

@@ -1,0 +1,363 @@
+r"""Shared multipliers to the optimum: a primal-dual interior-point method inside an exchange of frequencies.
+
+The method is that of `netgain.solvers.interior_point` (HKM direction, predictor and corrector) on the stacks of
+`netgain.solvers.family_cone`, which are dense: members are many and small. Few of them are active at the optimum, so it
+starts with some, and takes in those that its multipliers violate most, until all hold. An optimum over some members is
+a lower bound on that over all; multipliers that are mended for all members, by a step towards the closed form, give the
+upper bound. Both are kept, so that a run can be stopped at any time.
+"""
+
+import dataclasses
+import math
+import time
+
+import numpy as np
+
+from .family import Family, ScaledFamily, adjoint
+from .family_cone import Cone, Metric, Rows
+from .result import Limits, OnProgress, Progress, Status
+from .schur import scaled_cholesky
+
+_SLACK = 1.3
+_GROWTH = 1.05
+_STEP = 0.95
+_SHORTEST_STEP = 1e-6
+_FIRST_MEMBERS = 12
+_MORE_MEMBERS = 12
+_ROUNDS = 40
+_CHUNK = 2**25
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FamilySolution:
+    """What the solver found, in scaled coordinates but for the bounds. Nothing here is proved.
+
+    **Attributes:** `bound`, `dual_bound`: of the gain, in the network's units; `multipliers`: by layer, then by layer
+    of the head; `metric`: Q, None without a head; `members`: how many frequencies were taken in.
+    """
+
+    status: Status
+    bound: float
+    dual_bound: float
+    multipliers: tuple[np.ndarray, ...]
+    metric: np.ndarray | None
+    members: int
+    iterations: int
+    seconds: float
+    history: tuple[Progress, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FamilyInteriorPoint:
+    """The solver. `max_iterations`: of one round; 10 to 30 are typical."""
+
+    max_iterations: int = 100
+
+    def solve(self, scaled: ScaledFamily, limits: Limits, on_progress: OnProgress | None = None) -> FamilySolution:
+        """Multipliers within `limits.tolerance` of the optimum, or the best found when stopped, by Ctrl-C too."""
+        run = _Run(scaled, limits, on_progress)
+        try:
+            status = run.finished() if scaled.bound == 0 else run.exchange(self.max_iterations)
+        except KeyboardInterrupt:
+            status = Status.INTERRUPTED
+        return run.solution(status)
+
+
+@dataclasses.dataclass(eq=False)
+class _Point:
+    """A primal-dual iterate on all cones; `sign` holds the dual variables of lam >= 0 where needed, else zeros."""
+
+    x: np.ndarray
+    m: list[np.ndarray]
+    y: list[np.ndarray]
+    sign: np.ndarray
+
+
+class _Run:
+    """One solve. The unknowns are lam of the family, lam of the head, rho, and the upper triangle of Q."""
+
+    def __init__(self, scaled: ScaledFamily, limits: Limits, on_progress: OnProgress | None):
+        self.scaled, self.limits, self.on_progress = scaled, limits, on_progress
+        self.begin = time.perf_counter()
+        self.history: list[Progress] = []
+        self.iteration, self.dual_bound = 0, 0.0
+        family, head = scaled.family, scaled.family.head
+        self.own, self.inner = family.multipliers, head.multipliers if head else 0
+        self.rho = self.own + self.inner
+        self.metric = slice(self.rho + 1, self.rho + 1 + (family.channels * (family.channels + 1) // 2 if head else 0))
+        self.start = self._start()
+        self.best = self.start.copy()
+        self.signed = head is not None and any(np.any(c.lower * c.upper > 0) for c in head.constraints)
+        self.members = np.zeros(0, dtype=np.int64)
+        self._report()
+
+    def _start(self) -> np.ndarray:
+        """The closed form with a little slack at every step, so that all cones are strictly inside."""
+        family, head = self.scaled.family, self.scaled.head
+        layers = len(family.constraints)
+        inner = len(head.start) if head else 0
+        x = np.zeros(self.metric.stop)
+        first = _SLACK * _GROWTH**inner
+        levels = [first * _SLACK * _GROWTH ** (layers - k) if head else _SLACK * _GROWTH ** (layers - k)
+                  for k in range(1, layers + 1)]
+        x[: self.own] = np.concatenate([lam * level for lam, level in zip(self.scaled.start, levels, strict=True)])
+        if head:
+            x[self.own : self.rho] = np.concatenate(
+                [np.zeros(0), *(lam * _SLACK * _GROWTH ** (inner - k) for k, lam in enumerate(head.start, 1))])
+            a, b = np.triu_indices(family.channels)
+            x[self.metric] = np.where(a == b, first * self.scaled.metric, 0.0)
+        x[self.rho] = self.scaled.bound**2 * (levels[0] * _GROWTH if levels else first * _SLACK)
+        return x
+
+    def cones(self, family: Family) -> list[Cone]:
+        ends = np.cumsum([0, *(c.multipliers for c in family.constraints)])
+        rows = tuple(Rows(k, c.maps, c.lower, c.upper, c.variable + ends[k - 1], c.kept)
+                     for k, c in enumerate(family.constraints, start=1))
+        unknowns = self.metric.stop
+        energy = Metric({0: None}, 1, family.input_size, 1.0, self.rho)
+        head = family.head
+        if head is None:
+            return [Cone(family.members, family.offsets, rows, (energy,), family.output, unknowns)]
+        first = self.metric.start
+        outgoing = Metric(family.output, family.channels, family.copies, -1.0, first)
+        incoming = Metric({0: None}, family.channels, family.pixels, 1.0, first)
+        ends = self.own + np.cumsum([0, *(c.groups for c in head.constraints)])
+        inner = tuple(
+            Rows(k, {j: a[None] for j, a in c.maps.items()}, c.lower, c.upper,
+                 np.arange(c.rows) // c.coupled + ends[k - 1], np.arange(c.rows)[c.answering])
+            for k, c in enumerate(head.constraints, start=1)
+        )
+        output = {j: c[None] for j, c in head.output.items()}
+        return [
+            Cone(family.members, family.offsets, rows, (energy, outgoing), None, unknowns),
+            Cone(1, head.offsets, inner, (incoming,), output, unknowns),
+            Cone(1, (0, family.channels), (), (dataclasses.replace(incoming, copies=1),), None, unknowns),
+        ]
+
+    def exchange(self, max_iterations: int) -> Status:
+        """Rounds of solving for some members and taking in those violated."""
+        family = self.scaled.family
+        step = max(1, family.members // _FIRST_MEMBERS)
+        self.members = np.arange(0, family.members, step)
+        x = self.start
+        for _ in range(_ROUNDS):
+            status, x = self.round(x, max_iterations)
+            if status is not Status.OPTIMAL:
+                return status
+            worst = self.violations(x)
+            if self.gap() <= self.limits.tolerance:
+                return Status.OPTIMAL
+            fresh = np.setdiff1d(worst, self.members)
+            if not len(fresh):
+                return Status.STALLED
+            self.members = np.sort(np.concatenate([self.members, fresh]))
+        return Status.ITERATION_LIMIT
+
+    def gap(self) -> float:
+        """(bound - dual bound) / bound."""
+        return 1 - self.dual_bound / math.sqrt(self.best[self.rho])
+
+    def violations(self, x: np.ndarray) -> np.ndarray:
+        """The members that x violates most; takes x, mended for all members, as the best point if it is."""
+        family = self.scaled.family
+        width = max(1, _CHUNK // (16 * sum(family.sizes) ** 2))
+        least = np.empty(family.members)
+        safe = np.empty(family.members)
+        for first in range(0, family.members, width):
+            chosen = np.arange(first, min(first + width, family.members))
+            cone = self.cones(family.restrict(chosen))[0]
+            least[chosen], safe[chosen] = _relative_margin(cone.matrix(x), cone.matrix(self.start))
+        # M(x) >= least M(start), so a share t of the start makes (1 - t) M(x) + t M(start) semidefinite.
+        depth = max(0.0, -float(least.min()))
+        share = min(1.0, depth / (1 + depth) * (1 + 1e-9) + (1e-12 if depth else 0.0))
+        mended = (1 - share) * x + share * self.start
+        if mended[self.rho] < self.best[self.rho]:
+            self.best = mended
+        self._report()
+        return np.argsort(least)[: _MORE_MEMBERS][np.sort(least)[: _MORE_MEMBERS] < 0]
+
+    def finished(self) -> Status:
+        self.best[self.rho] = 0.0
+        self._report()
+        return Status.OPTIMAL
+
+    def round(self, x: np.ndarray, max_iterations: int) -> tuple[Status, np.ndarray]:
+        """The optimum over the members taken in, to a quarter of the tolerance."""
+        family = self.scaled.family.restrict(self.members)
+        cones = self.cones(family)
+        whole = len(self.members) == self.scaled.family.members
+        point = self.first_point(cones, x)
+        for _ in range(max_iterations):
+            if point is None:
+                return Status.STALLED, x
+            x = point.x
+            if whole and x[self.rho] < self.best[self.rho]:
+                self.best = x
+            forms = [cone.forms(y) for cone, y in zip(cones, point.y, strict=True)]
+            residual = -sum(cone.gradient(f) for cone, f in zip(cones, forms, strict=True))
+            residual[self.rho] += 1
+            residual[: self.rho] -= point.sign
+            dual = sum(cone.cost(y) for cone, y in zip(cones, point.y, strict=True))
+            # A residual r changes the objective by r^T x at most, x being about the optimum.
+            dual -= float(np.abs(residual * x).sum())
+            if dual > 0:
+                self.dual_bound = max(self.dual_bound, math.sqrt(dual))
+            self._report()
+            if math.sqrt(x[self.rho]) - math.sqrt(max(dual, 0.0)) <= 0.25 * self.limits.tolerance * math.sqrt(x[self.rho]):
+                return Status.OPTIMAL, x
+            if time.perf_counter() - self.begin > self.limits.time_limit:
+                return Status.TIME_LIMIT, x
+            self.iteration += 1
+            point = self.step(cones, point, forms)
+        return Status.ITERATION_LIMIT, x
+
+    def first_point(self, cones: list[Cone], x: np.ndarray) -> _Point | None:
+        """x and some of the start, strictly inside, and Y on the central path of the wrong problem."""
+        x = 0.9 * x + 0.1 * self.start
+        share = 0.1
+        while True:
+            m = [cone.matrix(x) for cone in cones]
+            if all(_root(matrix) is not None for matrix in m):
+                break
+            if share >= 1:
+                return None
+            share = min(1.0, 2 * share)
+            x = (1 - share) * x + share * self.start
+        z = [_inverse(matrix) for matrix in m]
+        trace = sum(cone.gradient(cone.forms(inverse))[self.rho] for cone, inverse in zip(cones, z, strict=True))
+        sign = 1 / trace / x[: self.rho] if self.signed else np.zeros(self.rho)
+        return _Point(x, m, [inverse / trace for inverse in z], sign)
+
+    def step(self, cones: list[Cone], point: _Point, y_forms: list[np.ndarray]) -> _Point | None:
+        lam, signed = point.x[: self.rho], float(self.signed)
+        z = [_inverse(m) for m in point.m]
+        z_forms = [cone.forms(inverse) for cone, inverse in zip(cones, z, strict=True)]
+        order = sum(cone.order * cone.members for cone in cones) + signed * self.rho
+        gap = _inner(point.m, point.y) + lam @ point.sign
+        mu = gap / order
+        schur = sum(cone.schur(a, b) for cone, a, b in zip(cones, z_forms, y_forms, strict=True))
+        target_gradient = sum(cone.gradient(f) for cone, f in zip(cones, z_forms, strict=True))
+        if self.signed:
+            target_gradient[: self.rho] += 1 / lam
+            np.einsum("ii->i", schur)[: self.rho] += point.sign / lam
+        solve = scaled_cholesky(np.ascontiguousarray(schur))
+        if solve is None:
+            return None
+        cost = np.zeros(len(point.x))
+        cost[self.rho] = 1.0
+
+        # Predictor: the affine direction, whose success decides how far mu is lowered.
+        dx = solve(-cost)
+        ds = [cone.matrix(dx, homogeneous=True) for cone in cones]
+        k = [inverse @ d for inverse, d in zip(z, ds, strict=True)]
+        dy = [-y - _hermitian(a @ y) for y, a in zip(point.y, k, strict=True)]
+        dsign = -point.sign * (1 + dx[: self.rho] / lam)
+        primal, dual = self.lengths(point, dx, ds, dy, dsign)
+        reached = _inner([m + primal * d for m, d in zip(point.m, ds, strict=True)],
+                         [y + dual * d for y, d in zip(point.y, dy, strict=True)])
+        reached += (lam + primal * dx[: self.rho]) @ (point.sign + dual * dsign)
+        centring = min(1.0, max((max(reached, 0.0) / gap) ** 2, 1e-3)) if min(primal, dual) > 0.1 else 0.5
+
+        # Corrector: second-order terms of the predictor, and the target centring * mu.
+        target = centring * mu
+        second = [_hermitian(a @ d) for a, d in zip(k, dy, strict=True)]
+        second_sign = signed * dx[: self.rho] * dsign / lam
+        right = target * target_gradient - cost
+        right -= sum(cone.gradient(cone.forms(s)) for cone, s in zip(cones, second, strict=True))
+        right[: self.rho] -= second_sign
+        dx = solve(right)
+        ds = [cone.matrix(dx, homogeneous=True) for cone in cones]
+        dy = [target * inverse - y - _hermitian(inverse @ (d @ y)) - s
+              for inverse, y, d, s in zip(z, point.y, ds, second, strict=True)]
+        dsign = signed * (target / lam - second_sign) - point.sign * (1 + dx[: self.rho] / lam)
+        primal, dual = (_STEP * length for length in self.lengths(point, dx, ds, dy, dsign))
+        if not max(primal, dual) >= _SHORTEST_STEP:
+            return None
+        x = point.x + primal * dx
+        m = [cone.matrix(x) for cone in cones]
+        if any(_root(matrix) is None for matrix in m):
+            return None
+        return _Point(x, m, [y + dual * d for y, d in zip(point.y, dy, strict=True)], point.sign + dual * dsign)
+
+    def lengths(
+        self, point: _Point, dx: np.ndarray, ds: list[np.ndarray], dy: list[np.ndarray], dsign: np.ndarray
+    ) -> tuple[float, float]:
+        """The longest admissible primal and dual steps up to 1."""
+        primal, dual = _longest(point.m, ds), _longest(point.y, dy)
+        if self.signed:
+            primal = min(primal, _ratio_test(point.x[: self.rho], dx[: self.rho]))
+            dual = min(dual, _ratio_test(point.sign, dsign))
+        return primal, dual
+
+    def _report(self) -> None:
+        bound = self.scaled.unscale(math.sqrt(max(self.best[self.rho], 0.0)))
+        seconds = time.perf_counter() - self.begin
+        progress = Progress(bound, self.scaled.unscale(self.dual_bound), self.iteration, seconds)
+        self.history.append(progress)
+        if self.on_progress:
+            self.on_progress(progress)
+
+    def solution(self, status: Status) -> FamilySolution:
+        family, head, last = self.scaled.family, self.scaled.family.head, self.history[-1]
+        counts = [c.multipliers for c in family.constraints] + [c.groups for c in (head.constraints if head else ())]
+        metric = None
+        if head:
+            a, b = np.triu_indices(family.channels)
+            metric = np.zeros((family.channels, family.channels))
+            metric[a, b] = metric[b, a] = self.best[self.metric]
+        return FamilySolution(
+            status=status, bound=last.bound, dual_bound=last.dual_bound,
+            multipliers=tuple(np.split(self.best[: self.rho], np.cumsum(counts)[:-1])), metric=metric,
+            members=len(self.members), iterations=self.iteration, seconds=time.perf_counter() - self.begin,
+            history=tuple(self.history))
+
+
+def _root(stack: np.ndarray) -> np.ndarray | None:
+    try:
+        return np.linalg.cholesky(stack)
+    except np.linalg.LinAlgError:
+        return None
+
+
+def _inverse(stack: np.ndarray) -> np.ndarray:
+    return _hermitian(np.linalg.inv(stack))
+
+
+def _hermitian(stack: np.ndarray) -> np.ndarray:
+    result: np.ndarray = (stack + adjoint(stack)) / 2
+    return result
+
+
+def _inner(left: list[np.ndarray], right: list[np.ndarray]) -> float:
+    """The sum of traces of products of Hermitian matrices."""
+    return float(sum(np.vdot(a, b).real for a, b in zip(left, right, strict=True)))
+
+
+def _longest(stacks: list[np.ndarray], directions: list[np.ndarray]) -> float:
+    """A step in [0, 1] within a few per cent of the largest that keeps every matrix positive definite."""
+    low, high = 0.0, 1.0
+    inside = all(_root(s + d) is not None for s, d in zip(stacks, directions, strict=True))
+    if inside:
+        return 1.0
+    for _ in range(20):
+        middle = (low + high) / 2
+        if all(_root(s + middle * d) is not None for s, d in zip(stacks, directions, strict=True)):
+            low = middle
+        else:
+            high = middle
+        if low > 0 and high - low < 0.03 * low:
+            break
+    return low
+
+
+def _ratio_test(values: np.ndarray, direction: np.ndarray) -> float:
+    falling = direction < 0
+    return min(1.0, float(np.min(-values[falling] / direction[falling], initial=1.0)))
+
+
+def _relative_margin(m: np.ndarray, safe: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The least eigenvalue of each matrix relative to `safe`, and that of `safe` itself."""
+    root = np.linalg.cholesky(safe)
+    half = np.linalg.solve(root, m)
+    relative = np.linalg.solve(root, adjoint(half))
+    return np.linalg.eigvalsh(_hermitian(relative))[:, 0], np.ones(len(m))
