@@ -15,7 +15,9 @@ from typing import Any
 
 import numpy as np
 
-SCHEMA = "netgain-certificate/1"
+from .mode import Mode
+
+SCHEMA = "netgain-certificate/2"
 
 
 class CertificateError(ValueError):
@@ -30,8 +32,12 @@ class Certificate:
     y = 2^output_exponent times the scaled output, in which M(rho, lam) is positive semidefinite with
     rho = (value 2^(exponents[0] - output_exponent))^2, x_0 being the input (see `netgain.solvers.inequality`).
 
+    With one multiplier per channel (`Mode.SPECTRAL`) this holds for M at every frequency of the torus, see
+    `netgain.verify.check_spectral`.
+
     **Attributes:** `value`: the bound; `digest`: SHA-256 of the layer graph; `multipliers`: one array per nonlinear
-    layer; `arithmetic`, `seconds`: how it was proved first, for information.
+    layer; `arithmetic`, `seconds`: how it was proved first, for information; `mode`: how multipliers are shared;
+    `metrics`: symmetric matrices that join parts of the network, empty for `Mode.NEURON`.
     """
 
     value: float
@@ -43,6 +49,8 @@ class Certificate:
     arithmetic: str = ""
     seconds: float = 0.0
     versions: dict[str, str] = dataclasses.field(default_factory=lambda: versions())
+    mode: Mode = Mode.NEURON
+    metrics: tuple[np.ndarray, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         body: dict[str, Any] = {
@@ -55,9 +63,11 @@ class Certificate:
                 "value": self.value,
             },
             "model_digest": self.digest,
+            "mode": self.mode.value,
             "exponents": list(self.exponents),
             "output_exponent": self.output_exponent,
             "multipliers": [array.tolist() for array in self.multipliers],
+            "metrics": [matrix.tolist() for matrix in self.metrics],
             "evidence": {"solver": self.solver, "arithmetic": self.arithmetic, "seconds": round(self.seconds, 6)},
             "versions": self.versions,
         }
@@ -110,6 +120,8 @@ def load_certificate(path: str | os.PathLike[str]) -> Certificate:
             arithmetic=str(evidence["arithmetic"]),
             seconds=_number(evidence["seconds"]),
             versions={str(key): str(value) for key, value in body["versions"].items()},
+            mode=Mode(body["mode"]),
+            metrics=tuple(_matrix(rows) for rows in body["metrics"]),
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         if isinstance(error, CertificateError):
@@ -123,6 +135,15 @@ def _number(value: Any) -> float:
     if type(value) not in (int, float) or not math.isfinite(value) or float(value) != value:
         raise ValueError(f"{value!r} is not a finite float64 number")
     return float(value)
+
+
+def _matrix(rows: Any) -> np.ndarray:
+    if type(rows) is not list or not rows or not all(type(row) is list and len(row) == len(rows) for row in rows):
+        raise ValueError(f"a metric is a square matrix as a list of rows, got {str(rows)[:60]}")
+    matrix = np.array([_number(v) for row in rows for v in row], dtype=np.float64).reshape((len(rows), len(rows)))
+    if not np.array_equal(matrix, matrix.T):
+        raise ValueError("a metric is a symmetric matrix")
+    return matrix
 
 
 def _integer(value: Any) -> int:
