@@ -80,15 +80,28 @@ class Cone:
 
     def _stacked(self, x: np.ndarray) -> np.ndarray:
         """H X: all p, then all q, then the K_t."""
-        lower, upper = [], []
+        kind = np.result_type(x, *(a for rows in self.rows for a in rows.maps.values()))
+        result = np.empty((len(x), self._height, x.shape[2]), dtype=kind)
+        p, q = 0, self._count
         for rows in self.rows:
-            image = self._times(rows.maps, x)
-            answer = np.zeros_like(image)
-            answer[:, rows.kept] = x[:, self._part(rows.block)]
-            lower.append(answer - rows.lower[:, None] * image if np.any(rows.lower) else answer)
-            upper.append(answer - rows.upper[:, None] * image)
-        metrics = [self._times(metric.maps, x) for metric in self.metrics]
-        return np.concatenate([*lower, *upper, *metrics], axis=1)
+            size = len(rows.lower)
+            image, answer = self._times(rows.maps, x), x[:, self._part(rows.block)]
+            everywhere = len(rows.kept) == size
+            for start, slopes in ((p, rows.lower), (q, rows.upper)):
+                part = result[:, start : start + size]
+                np.multiply(image, -slopes[:, None], out=part)
+                if everywhere:
+                    part += answer
+                else:
+                    part[:, rows.kept] += answer
+            p, q = p + size, q + size
+        for metric, part in zip(self.metrics, self._slices, strict=True):
+            result[:, part] = self._times(metric.maps, x)
+        return result
+
+    @property
+    def _height(self) -> int:
+        return 2 * self._count + sum(metric.channels * metric.copies for metric in self.metrics)
 
     def forms(self, x: np.ndarray) -> np.ndarray:
         """H X H^H for a Hermitian stack X."""

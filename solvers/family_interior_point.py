@@ -12,6 +12,8 @@ import math
 import time
 
 import numpy as np
+import scipy.linalg
+from scipy.linalg.lapack import dpotrf, zpotrf
 
 from .family import Family, ScaledFamily, adjoint
 from .family_cone import Cone, Metric, Rows
@@ -22,10 +24,14 @@ _SLACK = 1.3
 _GROWTH = 1.05
 _STEP = 0.95
 _SHORTEST_STEP = 1e-6
+_FIRST_ACCURACY = 0.1
+_SHARPER = 0.1
+_INWARDS = 1e-3
 _FIRST_MEMBERS = 12
 _MORE_MEMBERS = 12
 _ROUNDS = 40
 _CHUNK = 2**25
+_PRECISION = 0.05
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -88,7 +94,7 @@ class _Run:
         self.start = self._start()
         self.best = self.start.copy()
         self.signed = head is not None and any(np.any(c.lower * c.upper > 0) for c in head.constraints)
-        self.members = np.zeros(0, dtype=np.int64)
+        self.members, self.mended = np.zeros(0, dtype=np.int64), self.start
         self._report()
 
     def _start(self) -> np.ndarray:
@@ -135,22 +141,26 @@ class _Run:
         ]
 
     def exchange(self, max_iterations: int) -> Status:
-        """Rounds of solving for some members and taking in those violated."""
+        """Rounds of solving for some members, ever more accurately, and taking in those violated."""
         family = self.scaled.family
-        step = max(1, family.members // _FIRST_MEMBERS)
-        self.members = np.arange(0, family.members, step)
-        x = self.start
+        self.members = np.arange(0, family.members, max(1, family.members // _FIRST_MEMBERS))
+        point: _Point | None = self.first_point(self.start, None, self.members)
+        accuracy = _FIRST_ACCURACY
         for _ in range(_ROUNDS):
-            status, x = self.round(x, max_iterations)
-            if status is not Status.OPTIMAL:
-                return status
-            worst = self.violations(x)
+            status, point = self.round(point, max(accuracy, 0.25 * self.limits.tolerance), max_iterations)
+            if point is None:
+                return Status.STALLED
+            fresh = np.setdiff1d(self.violations(point.x), self.members)
             if self.gap() <= self.limits.tolerance:
                 return Status.OPTIMAL
-            fresh = np.setdiff1d(worst, self.members)
-            if not len(fresh):
+            if status is not Status.OPTIMAL:
+                return status
+            if len(fresh):
+                former, self.members = self.members, np.sort(np.concatenate([self.members, fresh]))
+                point = self.first_point(self.mended, (former, point), self.members)
+            elif accuracy <= 0.25 * self.limits.tolerance:
                 return Status.STALLED
-            self.members = np.sort(np.concatenate([self.members, fresh]))
+            accuracy = min(accuracy, self.gap()) * _SHARPER
         return Status.ITERATION_LIMIT
 
     def gap(self) -> float:
@@ -161,35 +171,34 @@ class _Run:
         """The members that x violates most; takes x, mended for all members, as the best point if it is."""
         family = self.scaled.family
         width = max(1, _CHUNK // (16 * sum(family.sizes) ** 2))
-        least = np.empty(family.members)
-        safe = np.empty(family.members)
+        depth = np.empty(family.members)
         for first in range(0, family.members, width):
             chosen = np.arange(first, min(first + width, family.members))
             cone = self.cones(family.restrict(chosen))[0]
-            least[chosen], safe[chosen] = _relative_margin(cone.matrix(x), cone.matrix(self.start))
-        # M(x) >= least M(start), so a share t of the start makes (1 - t) M(x) + t M(start) semidefinite.
-        depth = max(0.0, -float(least.min()))
-        share = min(1.0, depth / (1 + depth) * (1 + 1e-9) + (1e-12 if depth else 0.0))
-        mended = (1 - share) * x + share * self.start
-        if mended[self.rho] < self.best[self.rho]:
-            self.best = mended
+            depth[chosen] = list(map(_depth, cone.matrix(x), cone.matrix(self.start)))
+        # With M(x) + d M(start) >= 0, the share t = d / (1 + d) makes (1 - t) M(x) + t M(start) semidefinite.
+        share = float(depth.max()) / (1 + float(depth.max())) * (1 + 1e-9)
+        self.mended = (1 - share) * x + share * self.start
+        if self.mended[self.rho] < self.best[self.rho]:
+            self.best = self.mended
         self._report()
-        return np.argsort(least)[: _MORE_MEMBERS][np.sort(least)[: _MORE_MEMBERS] < 0]
+        worst = np.argsort(-depth)[:_MORE_MEMBERS]
+        return worst[depth[worst] > 0]
 
     def finished(self) -> Status:
         self.best[self.rho] = 0.0
         self._report()
         return Status.OPTIMAL
 
-    def round(self, x: np.ndarray, max_iterations: int) -> tuple[Status, np.ndarray]:
-        """The optimum over the members taken in, to a quarter of the tolerance."""
-        family = self.scaled.family.restrict(self.members)
-        cones = self.cones(family)
+    def round(
+        self, point: _Point | None, accuracy: float, max_iterations: int
+    ) -> tuple[Status, _Point | None]:
+        """From a point on to the optimum over the members taken in, within a relative `accuracy`."""
+        cones = self.cones(self.scaled.family.restrict(self.members))
         whole = len(self.members) == self.scaled.family.members
-        point = self.first_point(cones, x)
         for _ in range(max_iterations):
             if point is None:
-                return Status.STALLED, x
+                return Status.STALLED, None
             x = point.x
             if whole and x[self.rho] < self.best[self.rho]:
                 self.best = x
@@ -199,34 +208,42 @@ class _Run:
             residual[: self.rho] -= point.sign
             dual = sum(cone.cost(y) for cone, y in zip(cones, point.y, strict=True))
             # A residual r changes the objective by r^T x at most, x being about the optimum.
-            dual -= float(np.abs(residual * x).sum())
-            if dual > 0:
-                self.dual_bound = max(self.dual_bound, math.sqrt(dual))
+            dual = max(dual - float(np.abs(residual * x).sum()), 0.0)
+            self.dual_bound = max(self.dual_bound, math.sqrt(dual))
             self._report()
-            if math.sqrt(x[self.rho]) - math.sqrt(max(dual, 0.0)) <= 0.25 * self.limits.tolerance * math.sqrt(x[self.rho]):
-                return Status.OPTIMAL, x
+            if math.sqrt(x[self.rho]) - math.sqrt(dual) <= accuracy * math.sqrt(x[self.rho]):
+                return Status.OPTIMAL, point
             if time.perf_counter() - self.begin > self.limits.time_limit:
-                return Status.TIME_LIMIT, x
+                return Status.TIME_LIMIT, point
             self.iteration += 1
             point = self.step(cones, point, forms)
-        return Status.ITERATION_LIMIT, x
+        return Status.ITERATION_LIMIT, point
 
-    def first_point(self, cones: list[Cone], x: np.ndarray) -> _Point | None:
-        """x and some of the start, strictly inside, and Y on the central path of the wrong problem."""
-        x = 0.9 * x + 0.1 * self.start
-        share = 0.1
+    def first_point(
+        self, x: np.ndarray, former: tuple[np.ndarray, _Point] | None, members: np.ndarray
+    ) -> _Point | None:
+        """x and some of the start, strictly inside, with Y on the central path of the wrong problem; or where a former
+        round had some of the members, with its Y for these."""
+        cones, share, towards = self.cones(self.scaled.family.restrict(members)), _INWARDS, x
         while True:
+            x = (1 - share) * towards + share * self.start
             m = [cone.matrix(x) for cone in cones]
-            if all(_root(matrix) is not None for matrix in m):
+            if all(_positive(matrix) for stack in m for matrix in stack):
                 break
             if share >= 1:
                 return None
-            share = min(1.0, 2 * share)
-            x = (1 - share) * x + share * self.start
-        z = [_inverse(matrix) for matrix in m]
-        trace = sum(cone.gradient(cone.forms(inverse))[self.rho] for cone, inverse in zip(cones, z, strict=True))
-        sign = 1 / trace / x[: self.rho] if self.signed else np.zeros(self.rho)
-        return _Point(x, m, [inverse / trace for inverse in z], sign)
+            share = min(1.0, 4 * share)
+        z = [_inverse(stack) for stack in m]
+        if former is None:
+            trace = sum(cone.gradient(cone.forms(inverse))[self.rho] for cone, inverse in zip(cones, z, strict=True))
+            sign = 1 / trace / x[: self.rho] if self.signed else np.zeros(self.rho)
+            return _Point(x, m, [inverse / trace for inverse in z], sign)
+        known, point = former
+        count = sum(len(stack) * stack.shape[-1] for stack in point.m) + self.signed * self.rho
+        mu = (_inner(point.m, point.y) + x[: self.rho] @ point.sign) / count
+        y = [mu * z[0], *point.y[1:]]
+        y[0][np.searchsorted(members, known)] = point.y[0]
+        return _Point(x, m, y, point.sign)
 
     def step(self, cones: list[Cone], point: _Point, y_forms: list[np.ndarray]) -> _Point | None:
         lam, signed = point.x[: self.rho], float(self.signed)
@@ -275,7 +292,7 @@ class _Run:
             return None
         x = point.x + primal * dx
         m = [cone.matrix(x) for cone in cones]
-        if any(_root(matrix) is None for matrix in m):
+        if not all(_positive(matrix) for stack in m for matrix in stack):
             return None
         return _Point(x, m, [y + dual * d for y, d in zip(point.y, dy, strict=True)], point.sign + dual * dsign)
 
@@ -312,13 +329,6 @@ class _Run:
             history=tuple(self.history))
 
 
-def _root(stack: np.ndarray) -> np.ndarray | None:
-    try:
-        return np.linalg.cholesky(stack)
-    except np.linalg.LinAlgError:
-        return None
-
-
 def _inverse(stack: np.ndarray) -> np.ndarray:
     return _hermitian(np.linalg.inv(stack))
 
@@ -333,21 +343,27 @@ def _inner(left: list[np.ndarray], right: list[np.ndarray]) -> float:
     return float(sum(np.vdot(a, b).real for a, b in zip(left, right, strict=True)))
 
 
+def _positive(matrix: np.ndarray) -> bool:
+    factorise = zpotrf if np.iscomplexobj(matrix) else dpotrf
+    return not factorise(matrix, lower=1, clean=0)[1]
+
+
 def _longest(stacks: list[np.ndarray], directions: list[np.ndarray]) -> float:
-    """A step in [0, 1] within a few per cent of the largest that keeps every matrix positive definite."""
-    low, high = 0.0, 1.0
-    inside = all(_root(s + d) is not None for s, d in zip(stacks, directions, strict=True))
-    if inside:
-        return 1.0
-    for _ in range(20):
-        middle = (low + high) / 2
-        if all(_root(s + middle * d) is not None for s, d in zip(stacks, directions, strict=True)):
-            low = middle
-        else:
-            high = middle
-        if low > 0 and high - low < 0.03 * low:
-            break
-    return low
+    """A step in [0, 1] within a few per cent of the largest that keeps every matrix positive definite.
+
+    The sets of admissible steps are intervals: a member that passes at the shortest so far needs no further test.
+    """
+    shortest = 1.0
+    for stack, direction in zip(stacks, directions, strict=True):
+        for matrix, change in zip(stack, direction, strict=True):
+            if _positive(matrix + shortest * change):
+                continue
+            low, high = 0.0, shortest
+            while high - low > max(_PRECISION * low, _SHORTEST_STEP):
+                middle = (low + high) / 2
+                low, high = (middle, high) if _positive(matrix + middle * change) else (low, middle)
+            shortest = low
+    return shortest
 
 
 def _ratio_test(values: np.ndarray, direction: np.ndarray) -> float:
@@ -355,9 +371,8 @@ def _ratio_test(values: np.ndarray, direction: np.ndarray) -> float:
     return min(1.0, float(np.min(-values[falling] / direction[falling], initial=1.0)))
 
 
-def _relative_margin(m: np.ndarray, safe: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The least eigenvalue of each matrix relative to `safe`, and that of `safe` itself."""
-    root = np.linalg.cholesky(safe)
-    half = np.linalg.solve(root, m)
-    relative = np.linalg.solve(root, adjoint(half))
-    return np.linalg.eigvalsh(_hermitian(relative))[:, 0], np.ones(len(m))
+def _depth(m: np.ndarray, safe: np.ndarray) -> float:
+    """The least t >= 0 with m + t safe >= 0, for positive definite `safe`."""
+    if _positive(m):
+        return 0.0
+    return max(0.0, -float(scipy.linalg.eigh(m, safe, eigvals_only=True, subset_by_index=(0, 0))[0]))

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from .mode import Mode
 from .sealed_json import CertificateError as CertificateError
 from .sealed_json import integer, number, read_sealed, sealed, write_sealed
 
-SCHEMA = "netgain-certificate/1"
+SCHEMA = "netgain-certificate/2"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -25,8 +26,12 @@ class Certificate:
     y = 2^output_exponent times the scaled output, in which M(rho, lam) is positive semidefinite with
     rho = (value 2^(exponents[0] - output_exponent))^2, x_0 being the input (see `netgain.solvers.inequality`).
 
+    With one multiplier per channel (`Mode.SPECTRAL`) this holds for M at every frequency of the torus, see
+    `netgain.verify.check_spectral`.
+
     **Attributes:** `value`: the bound; `digest`: SHA-256 of the layer graph; `multipliers`: one array per nonlinear
-    layer; `arithmetic`, `seconds`: how it was proved first, for information.
+    layer; `arithmetic`, `seconds`: how it was proved first, for information; `mode`: how multipliers are shared;
+    `metrics`: symmetric matrices that join parts of the network, empty for `Mode.NEURON`.
     """
 
     value: float
@@ -38,6 +43,8 @@ class Certificate:
     arithmetic: str = ""
     seconds: float = 0.0
     versions: dict[str, str] = dataclasses.field(default_factory=lambda: versions())
+    mode: Mode = Mode.NEURON
+    metrics: tuple[np.ndarray, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         body: dict[str, Any] = {
@@ -50,9 +57,11 @@ class Certificate:
                 "value": self.value,
             },
             "model_digest": self.digest,
+            "mode": self.mode.value,
             "exponents": list(self.exponents),
             "output_exponent": self.output_exponent,
             "multipliers": [array.tolist() for array in self.multipliers],
+            "metrics": [matrix.tolist() for matrix in self.metrics],
             "evidence": {"solver": self.solver, "arithmetic": self.arithmetic, "seconds": round(self.seconds, 6)},
             "versions": self.versions,
         }
@@ -85,12 +94,23 @@ def load_certificate(path: str | os.PathLike[str]) -> Certificate:
             arithmetic=str(evidence["arithmetic"]),
             seconds=number(evidence["seconds"]),
             versions={str(key): str(value) for key, value in body["versions"].items()},
+            mode=Mode(body["mode"]),
+            metrics=tuple(_matrix(rows) for rows in body["metrics"]),
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         if isinstance(error, CertificateError):
             raise
         raise CertificateError(f"{path}: a field is missing or of the wrong kind: {error!r}.") from error
     return certificate
+
+
+def _matrix(rows: Any) -> np.ndarray:
+    if type(rows) is not list or not rows or not all(type(row) is list and len(row) == len(rows) for row in rows):
+        raise ValueError(f"a metric is a square matrix as a list of rows, got {str(rows)[:60]}")
+    matrix = np.array([number(v) for row in rows for v in row], dtype=np.float64).reshape((len(rows), len(rows)))
+    if not np.array_equal(matrix, matrix.T):
+        raise ValueError("a metric is a symmetric matrix")
+    return matrix
 
 
 def versions() -> dict[str, str]:

@@ -90,8 +90,9 @@ class Channelwise:
         return (self.input_size, *(rows.size for rows in self.constraints))
 
 
-def channelwise(graph: Graph, arithmetic: Arithmetic = FLOAT) -> Channelwise:
-    """The rows of a graph that starts with layers which treat every pixel alike.
+def channelwise(graph: Graph, arithmetic: Arithmetic = FLOAT, in_double: bool = False) -> Channelwise:
+    """The rows of a graph that starts with layers which treat every pixel alike; `in_double` is that of
+    `constraint_rows`, for the head.
 
     **Raises:** `ModeError` if it does not start so, or if what follows reads several of their outputs.
     """
@@ -103,7 +104,7 @@ def channelwise(graph: Graph, arithmetic: Arithmetic = FLOAT) -> Channelwise:
     for node in graph.order:
         if node in alike:
             walk.visit(node)
-    head = None if last == graph.output else _head(graph, last, alike, arithmetic)
+    head = None if last == graph.output else _head(graph, last, alike, arithmetic, in_double)
     return Channelwise(tuple(map(int, walk.cells)), walk.sizes[0], tuple(walk.constraints), walk.kernels(last),
                        math.prod(walk.rates[last]), head)
 
@@ -263,7 +264,7 @@ class _Walk:
             self.answer(name, f"{name} (mask)", 0 * ones, ones)
 
 
-def _head(graph: Graph, last: str, alike: dict[str, Layer], arithmetic: Arithmetic) -> Head:
+def _head(graph: Graph, last: str, alike: dict[str, Layer], arithmetic: Arithmetic, in_double: bool = False) -> Head:
     builder = GraphBuilder()
     shape = graph.shape(last)
     names = {last: builder.input(shape)}
@@ -271,4 +272,4 @@ def _head(graph: Graph, last: str, alike: dict[str, Layer], arithmetic: Arithmet
         if node not in alike:
             names[node] = builder.add(graph.layer(node), *(names[name] for name in graph.inputs(node)), name=node)
     following = builder.build(names[graph.inputs(graph.output)[0]], graph.name)
-    return Head(last, constraint_rows(following, arithmetic), shape[0], math.prod(shape[1:]))
+    return Head(last, constraint_rows(following, arithmetic, in_double), shape[0], math.prod(shape[1:]))

@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pytest
 from netgain.verify import Certificate, CertificateError, Outcome, check, lipschitz, load_certificate
+from netgain.verify.mode import Mode
 from netgain.verify.sealed_json import sealed
 from small_networks import BANK, TINY
 
@@ -74,6 +75,24 @@ def test_a_certificate_never_proved_can_be_written_and_read(tmp_path):
     assert load_certificate(tmp_path / "guess.json").seconds == 0.0
 
 
+@pytest.mark.parametrize("metrics", [(), (np.array([[0.1, 1 / 3], [1 / 3, 5e-324]]), np.eye(1))])
+@pytest.mark.parametrize("mode", Mode)
+def test_modes_and_metrics_are_read_back_exactly(mode, metrics, tmp_path):
+    guess = Certificate(1.0, "0" * 64, (np.ones(2),), (0, 0), 0, "guess", mode=mode, metrics=metrics)
+    guess.save(tmp_path / "guess.json")
+    read = load_certificate(tmp_path / "guess.json")
+    assert read.mode is mode
+    assert len(read.metrics) == len(metrics)
+    assert all(np.array_equal(a, b) and b.dtype == np.float64 for a, b in zip(metrics, read.metrics, strict=True))
+
+
+def test_the_mode_of_another_realisation_proves_nothing(given):
+    graph = TINY["mlp_relu"]
+    for mode in set(Mode) - {Mode.NEURON}:
+        assert check(dataclasses.replace(given, mode=mode), graph).outcome is Outcome.MALFORMED
+    assert check(dataclasses.replace(given, metrics=(np.eye(2),)), graph).outcome is Outcome.MALFORMED
+
+
 def test_a_missing_file_a_folder_and_other_bytes_are_refused(tmp_path):
     (tmp_path / "bytes").write_bytes(b"\xff\xfe\x00{")
     (tmp_path / "empty").write_text("")
@@ -114,7 +133,7 @@ LEAVES = [
     ("schema",), ("claim", "question"), ("claim", "norm_in"), ("claim", "norm_out"), ("claim", "region"),
     ("claim", "value"), ("model_digest",), ("exponents",), ("exponents", 0), ("exponents", 1), ("output_exponent",),
     ("multipliers",), ("multipliers", 0), ("multipliers", 0, 0), ("evidence",), ("evidence", "seconds"),
-    ("versions",), ("claim",),
+    ("versions",), ("claim",), ("mode",), ("metrics",),
 ]
 
 
@@ -159,6 +178,10 @@ def test_resealed_hostile_content_is_refused_and_nothing_crashes(path, keys, giv
     (("multipliers", 0, 0), "1.0"), (("multipliers", 0, 0), True), (("multipliers", 0, 0), None),
     (("multipliers", 0, 0), [1.0]), (("multipliers", 0, 0), 10**400), (("multipliers", 0), 1.0),
     (("exponents", 1), 0.0), (("exponents", 1), True), (("exponents", 1), "0"), (("output_exponent",), 0.5),
+    (("mode",), "channel"), (("mode",), None), (("mode",), ["neuron"]), (("metrics",), None), (("metrics",), [[]]),
+    (("metrics",), [[[1.0, 2.0]]]), (("metrics",), [[[1.0], [2.0]]]), (("metrics",), [1.0]), (("metrics",), {"0": []}),
+    (("metrics",), [[[1.0, 2.0], [3.0, 1.0]]]), (("metrics",), [[["1"]]]), (("metrics",), [[[math.nan]]]),
+    (("metrics",), "[[1.0]]"), (("metrics",), [[[True]]]),
     (("exponents",), 0), (("versions",), []), (("evidence",), []), (("claim",), "lipschitz"),
 ], ids=str)
 def test_fields_of_another_kind_are_named_as_such(path, keys, value):
@@ -167,7 +190,8 @@ def test_fields_of_another_kind_are_named_as_such(path, keys, value):
         load_certificate(path)
 
 
-@pytest.mark.parametrize("key", ["claim", "model_digest", "exponents", "output_exponent", "multipliers", "evidence"])
+@pytest.mark.parametrize("key", ["claim", "model_digest", "exponents", "output_exponent", "multipliers", "evidence",
+                                 "mode", "metrics"])
 def test_a_missing_field_is_named(path, key):
     body = body_of(path)
     del body[key]
@@ -187,8 +211,8 @@ def test_other_claims_are_not_taken_for_this_one(path, change):
 
 
 def test_another_schema_is_refused_by_name(path):
-    write(path, put(body_of(path), ("schema",), "netgain-certificate/2"))
-    with pytest.raises(CertificateError, match="netgain-certificate/2"):
+    write(path, put(body_of(path), ("schema",), "netgain-certificate/3"))
+    with pytest.raises(CertificateError, match="netgain-certificate/3"):
         load_certificate(path)
 
 
@@ -206,8 +230,8 @@ def test_a_resealed_digest_moves_the_claim_not_the_proof(path, given):
 
 
 @pytest.mark.parametrize("text", [
-    "[" * 100_000, '{"a":' * 100_000, '{"schema": "netgain-certificate/1", "a": ' + "[" * 900 + "]" * 900 + "}",
-    '{"schema": "netgain-certificate/1", "a": ' + "1" * 10_000 + "}", '{"schema": "netgain-certificate/1"}',
+    "[" * 100_000, '{"a":' * 100_000, '{"schema": "netgain-certificate/2", "a": ' + "[" * 900 + "]" * 900 + "}",
+    '{"schema": "netgain-certificate/2", "a": ' + "1" * 10_000 + "}", '{"schema": "netgain-certificate/2"}',
     "null", "NaN",
 ], ids=["lists", "objects", "deep", "digits", "bare", "null", "nan"])
 def test_content_made_to_exhaust_the_reader_is_refused(tmp_path, text):

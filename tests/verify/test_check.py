@@ -10,8 +10,9 @@ import pytest
 from flint import arb
 from netgain.layers import Affine, Elu, Gelu, Relu, Scale, Sigmoid, Tanh, sequential
 from netgain.verify import Certificate, Outcome, check, lipschitz
+from netgain.verify.assembly import matrix_in_balls, matrix_in_double
 from netgain.verify.balls import BALLS, precision
-from netgain.verify.check import _matrix_in_balls, _matrix_in_double
+from netgain.verify.check import neuron_terms
 from netgain.verify.constraints import ActivationRows, Rows, constraint_rows
 from netgain.verify.positive_definite import proved_in_balls
 from small_networks import BANK, TINY
@@ -40,7 +41,7 @@ def refused_by_both(given, graph):
     verdict = check(given, graph)
     with precision(512):
         rows = constraint_rows(graph, BALLS)
-        in_balls = proved_in_balls(_matrix_in_balls(given, rows), len(rows.sizes))
+        in_balls = proved_in_balls(matrix_in_balls(neuron_terms(given, rows)), len(rows.sizes))
     return verdict.outcome is Outcome.NOT_PROVED and not in_balls
 
 
@@ -238,7 +239,7 @@ def test_wide_balls_are_enclosed_with_every_choice_of_their_numbers(rng):
         ActivationRows("", {j: balls(middles[k, j]) for j in range(k)}, lower[k - 1], upper[k - 1], 1) for k in (1, 2)
     ), {j: balls(c) for j, c in ends.items()})
     given = Certificate(1.3, "", (rng.uniform(0.5, 2, 3), rng.uniform(0.5, 2, 2)), (1, -2, 3), 1, "")
-    middle, radius = _matrix_in_double(given, rows)
+    middle, radius = matrix_in_double(neuron_terms(given, rows))
     starts, powers = np.cumsum([0, *sizes]), np.ldexp(1.0, np.repeat(given.exponents, sizes))
     unit, cut = np.eye(7), [slice(a, b) for a, b in itertools.pairwise(starts)]
     for _ in range(200):
@@ -261,7 +262,7 @@ def test_numbers_beyond_the_range_of_double_precision_are_left_to_balls():
     far = change(given, multipliers=tuple(lam * 2.0**300 for lam in given.multipliers),
                  exponents=tuple(e + (150 if k else 0) for k, e in enumerate(given.exponents)))
     with precision(128):
-        assert _matrix_in_double(far, constraint_rows(graph, BALLS)) is None
+        assert matrix_in_double(neuron_terms(far, constraint_rows(graph, BALLS))) is None
     verdict = check(far, graph)
     assert verdict.proved
     assert verdict.arithmetic == "128 bits"

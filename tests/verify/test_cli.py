@@ -289,7 +289,7 @@ def test_a_lowered_value_is_refused(model: Path) -> None:
     assert "do not prove" in result.stderr
 
 
-@pytest.mark.parametrize("content", ["", "{}", "{", "[1]", "\\x00", '{"schema": "netgain-certificate/1"}'])
+@pytest.mark.parametrize("content", ["", "{}", "{", "[1]", "\\x00", '{"schema": "netgain-certificate/2"}'])
 def test_damaged_certificates_are_refused(model: Path, content: str) -> None:
     Path("c.json").write_text(content)
     result = run("check", "c.json", model, "--json")

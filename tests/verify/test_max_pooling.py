@@ -10,8 +10,9 @@ import pytest
 from netgain.layers import Affine, Convolution, Flatten, MaxPool, Relu, Scale, sequential
 from netgain.solvers import ClosedForm, GradientSystem
 from netgain.verify import lipschitz
+from netgain.verify.assembly import matrix_in_balls, matrix_in_double
 from netgain.verify.balls import BALLS, precision
-from netgain.verify.check import _matrix_in_balls, _matrix_in_double, check
+from netgain.verify.check import check, neuron_terms
 from netgain.verify.constraints import constraint_rows, to_inequality
 from netgain.verify.positive_definite import proved_in_balls
 
@@ -150,8 +151,8 @@ def test_both_provers_see_the_matrix_of_the_definition(name):
     given = report(name).certificate
     with precision(128):
         enclosed = constraint_rows(graph, BALLS)
-        blocks = _matrix_in_balls(given, enclosed)
-        middle, radius = _matrix_in_double(given, enclosed)
+        blocks = matrix_in_balls(neuron_terms(given, enclosed))
+        middle, radius = matrix_in_double(neuron_terms(given, enclosed))
         assert proved_in_balls(blocks, len(enclosed.sizes))
     inequality = to_inequality(constraint_rows(graph))
     powers = np.repeat(2.0 ** np.array(given.exponents), inequality.sizes)

@@ -12,8 +12,9 @@ from exact_inequality import is_rational, is_semidefinite, rational_matrix, scal
 from netgain.layers import Activation, Add, Affine, BatchNormalization, GraphBuilder, GroupSort, Relu, Scale, sequential
 from netgain.solvers import ClosedForm, InteriorPoint
 from netgain.verify import Certificate, check, lipschitz
+from netgain.verify.assembly import matrix_in_balls, matrix_in_double
 from netgain.verify.balls import BALLS, precision
-from netgain.verify.check import _matrix_in_balls, _matrix_in_double
+from netgain.verify.check import neuron_terms
 from netgain.verify.constraints import constraint_rows
 from netgain.verify.positive_definite import proved_in_balls, proved_in_double
 from small_networks import ACTIVATIONS, BANK, TINY
@@ -43,13 +44,13 @@ def claiming(given, value):
 def ball_proof(given, graph, bits=256):
     with precision(bits):
         rows = constraint_rows(graph, BALLS)
-        return proved_in_balls(_matrix_in_balls(given, rows), len(rows.sizes))
+        return proved_in_balls(matrix_in_balls(neuron_terms(given, rows)), len(rows.sizes))
 
 
 def double_proof(given, graph):
     with precision(128):
         rows = constraint_rows(graph, BALLS)
-    matrix = _matrix_in_double(given, rows)
+    matrix = matrix_in_double(neuron_terms(given, rows))
     return matrix is not None and proved_in_double(*matrix, len(rows.sizes))
 
 
@@ -195,9 +196,9 @@ def test_matrices_of_both_provers_enclose_the_exact_one(name, spread, rng):
         exact = scaled_matrix(graph, other)
         with precision(128):
             rows = constraint_rows(graph, BALLS)
-            balls = _matrix_in_balls(other, rows)
+            balls = matrix_in_balls(neuron_terms(other, rows))
         starts = np.cumsum([0, *rows.sizes])
-        double = _matrix_in_double(other, rows)
+        double = matrix_in_double(neuron_terms(other, rows))
         for i, j in itertools.product(range(len(rows.sizes)), repeat=2):
             if i < j:
                 continue

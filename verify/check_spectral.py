@@ -1,0 +1,197 @@
+r"""The checker of certificates with one multiplier per channel: one inequality for each frequency of the torus.
+
+With E(q) = exp(i w . q) on the cells q of the torus, a kernel acts on X E(q) by its symbol
+
+    A(w) = sum_s coefficients[s] exp(i w . shifts[s]),    w_a = 2 pi n_a / cells_a,
+
+and the inequality on all cells holds if and only if it does for the symbols at every w (Parseval). That is a Hermitian
+matrix inequality of the same form; X + iY is made real as [[X, -Y], [Y, X]], which turns conjugate transposes into
+transposes and keeps products, sums and definiteness. Coefficients are real, so -w gives the complex conjugate of what w
+gives, and is semidefinite with it.
+
+With a head, v being the tensor it reads, and a metric Q on the channels of v,
+
+    rho |u|^2 >= sum over all pixels of the torus of v^T Q v,    Q >= 0,    sum over the image of v^T Q v >= |y|^2.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from flint import arb, fmpq
+from netgain.layers import Graph
+from netgain.layers.arithmetic import Array
+from netgain.layers.shift_invariant import Kernel
+
+from .assembly import Terms, matrix_in_balls, matrix_in_double
+from .balls import BALLS, to_matrix, to_midpoint_radius
+from .certificate import Certificate
+from .channelwise import Channelwise, Head, channelwise
+from .constraints import ActivationRows, Rows, is_zero
+from .enclosure import Enclosure
+from .positive_definite import decided_in_double, proved_in_balls, proved_in_double
+
+# Entries of M and of the maps that are held at a time.
+_ENTRIES = 2**20
+# In balls, what takes longer than some seconds for one frequency is left undecided.
+_LARGEST_IN_BALLS = 1500
+
+
+def frequencies(cells: tuple[int, ...]) -> np.ndarray:
+    """n of every frequency w_a = 2 pi n_a / cells_a, or of -w in its stead; shape (frequencies, axes).
+
+    Of n and -n (mod cells) the one that comes first is kept: whichever it is, one of them is.
+    """
+    n = np.stack(np.unravel_index(np.arange(math.prod(cells)), cells), axis=-1)
+    opposite = np.ravel_multi_index(tuple(np.mod(-n, cells).T), cells)
+    half: np.ndarray = n[np.arange(len(n)) <= opposite]
+    return half
+
+
+class Twiddles:
+    """exp(2 pi i k / length) for k = 0, .., length - 1, the least common multiple of the cells, as enclosures."""
+
+    def __init__(self, cells: tuple[int, ...]):
+        self.cells = cells
+        self.length = math.lcm(*cells)
+        sine, cosine = zip(*(arb.sin_cos_pi_fmpq(fmpq(2 * k, self.length)) for k in range(self.length)), strict=True)
+        self.cosine, self.sine = (Enclosure(*to_midpoint_radius(_objects(values))) for values in (cosine, sine))
+
+    def turns(self, n: np.ndarray, shifts: np.ndarray) -> np.ndarray:
+        """k with w . shift = 2 pi k / length, shape (frequencies, shifts)."""
+        turns = np.zeros((len(n), len(shifts)), dtype=np.int64)
+        for axis, size in enumerate(self.cells):
+            along = np.multiply.outer(n[:, axis], shifts[:, axis]) % size
+            turns = (turns + along * (self.length // size)) % self.length
+        return turns
+
+    def symbols(self, kernel: Kernel, n: np.ndarray) -> Enclosure:
+        """The real forms of A(w), shape (frequencies, 2 rows, 2 columns)."""
+        turns = self.turns(n, kernel.shifts)
+        shape = (len(n), kernel.rows, kernel.columns)
+        coefficients = Enclosure.of(kernel.coefficients.reshape((len(kernel.shifts), -1)))
+        real, imaginary = ((part[turns] @ coefficients).reshape(shape) for part in (self.cosine, self.sine))
+        return Enclosure(_real_form(real.mid, -imaginary.mid, imaginary.mid),
+                         _real_form(real.rad, imaginary.rad, imaginary.rad))
+
+    def symbol_in_balls(self, kernel: Kernel, n: np.ndarray) -> Array:
+        """The real form of A(w) at one frequency and the current precision."""
+        turns = self.turns(n[None], kernel.shifts)[0]
+        sine, cosine = zip(*(arb.sin_cos_pi_fmpq(fmpq(2 * int(k), self.length)) for k in turns), strict=True)
+        coefficients = kernel.coefficients.reshape((len(turns), -1))
+        real, imaginary = (
+            BALLS.matmul(_objects(part)[None], coefficients).reshape((kernel.rows, kernel.columns))
+            for part in (cosine, sine)
+        )
+        return _real_form(real, -imaginary, imaginary)
+
+
+def _objects(balls: tuple[arb, ...]) -> Array:
+    result = np.empty(len(balls), dtype=object)
+    result[:] = balls
+    return result
+
+
+def _real_form(real: Array, upper: Array, lower: Array) -> Array:
+    return np.concatenate([np.concatenate([real, upper], axis=-1), np.concatenate([lower, real], axis=-1)], axis=-2)
+
+
+class SpectralChecker:
+    """One multiplier per channel: M at every frequency, the metric, and the head (see `netgain.verify.check`)."""
+
+    def __init__(self, graph: Graph):
+        self.graph = graph
+        self.model = model = channelwise(graph, BALLS, in_double=True)
+        head = [] if model.head is None else [model.head]
+        self.multipliers = [rows.channels for rows in model.constraints]
+        self.multipliers += [len(r.lower) // r.coupled for h in head for r in h.rows.activations]
+        self.metrics = [h.channels for h in head]
+        self.blocks = len(model.sizes) + sum(len(h.rows.sizes) for h in head)
+        parts = [[kernel.coefficients for kernel in model.output.values()], *(h.rows.output.values() for h in head)]
+        self.is_constant = any(all(is_zero(c) for c in part) for part in parts)
+        self.twiddles = Twiddles(model.cells)
+        # What is still to be proved: everything, until `proved_in_double` has seen it.
+        self.undecided = list(frequencies(model.cells))
+        self.head_undecided = bool(head)
+
+    def proved_in_double(self, certificate: Certificate) -> bool:
+        self.head_undecided = not self._head_proved_in_double(certificate)
+        self.undecided = [n for stack in self._stacks() for n in stack[~self._decided_in_double(certificate, stack)]]
+        return not self.undecided and not self.head_undecided
+
+    def proved_in_balls(self, certificate: Certificate) -> bool:
+        """For the frequencies, and the head, that double precision left undecided."""
+        if self.undecided and 2 * sum(self.model.sizes) > _LARGEST_IN_BALLS:
+            return False
+        # At this precision, and with matrices of balls in the head.
+        model = channelwise(self.graph, BALLS)
+        if self.head_undecided and not self._head_proved_in_balls(certificate, model):
+            return False
+        self.head_undecided = False
+        while self.undecided:
+            terms = _terms(certificate, model, functools.partial(self.twiddles.symbol_in_balls, n=self.undecided[-1]))
+            if not proved_in_balls(matrix_in_balls(terms), len(model.sizes)):
+                return False
+            self.undecided.pop()
+        return True
+
+    def _stacks(self) -> Iterator[np.ndarray]:
+        """The frequencies in stacks that fit into memory."""
+        n, sizes = frequencies(self.model.cells), self.model.sizes
+        entries = sum(size * size for size in sizes)
+        for maps in (*(rows.maps for rows in self.model.constraints), self.model.output):
+            entries += sum(kernel.rows * kernel.columns for kernel in maps.values())
+            entries += sum(sizes[i] * sizes[j] for i in maps for j in maps if i >= j)
+        step = max(1, _ENTRIES // (4 * entries))
+        for start in range(0, len(n), step):
+            yield n[start : start + step]
+
+    def _decided_in_double(self, certificate: Certificate, n: np.ndarray) -> np.ndarray:
+        terms = _terms(certificate, self.model, functools.partial(self.twiddles.symbols, n=n))
+        matrix = matrix_in_double(terms)
+        if matrix is None:
+            return np.zeros(len(n), dtype=bool)
+        return np.broadcast_to(decided_in_double(*matrix, len(self.model.sizes)), len(n))
+
+    def _head_proved_in_double(self, certificate: Certificate) -> bool:
+        if self.model.head is None:
+            return True
+        (metric,), head = certificate.metrics, self.model.head
+        matrix = matrix_in_double(_head_terms(certificate, self.model, head))
+        return (matrix is not None and proved_in_double(*matrix, len(head.rows.sizes))
+                and proved_in_double({(0, 0): metric}, {(0, 0): np.zeros(metric.shape)}, 1))
+
+    def _head_proved_in_balls(self, certificate: Certificate, model: Channelwise) -> bool:
+        assert model.head is not None
+        (metric,), head = certificate.metrics, model.head
+        return (proved_in_balls({(0, 0): to_matrix(metric)}, 1)
+                and proved_in_balls(matrix_in_balls(_head_terms(certificate, model, head)), len(head.rows.sizes)))
+
+
+def _terms(certificate: Certificate, model: Channelwise, symbol: Callable[[Kernel], Array]) -> Terms:
+    """The terms of M at one frequency, or a stack of them, in real form: every block twice its size."""
+    e, o, count = certificate.exponents, certificate.output_exponent, len(model.sizes)
+    layers = tuple(
+        ActivationRows(rows.node, {j: symbol(kernel) for j, kernel in rows.maps.items()}, np.tile(rows.lower, 2),
+                       np.tile(rows.upper, 2), 1,
+                       None if rows.kept is None else np.concatenate([rows.kept, rows.kept + len(rows.lower)]))
+        for rows in model.constraints
+    )
+    multipliers = tuple(
+        np.tile(array[rows.channel], 2)
+        for array, rows in zip(certificate.multipliers[: count - 1], model.constraints, strict=True)
+    )
+    output = {j: symbol(kernel) for j, kernel in model.output.items()}
+    metric = None if model.head is None else np.kron(np.eye(2), np.kron(certificate.metrics[0], np.eye(model.phases)))
+    return Terms(Rows(2 * model.input_size, layers, output), multipliers, e[:count],
+                 o if model.head is None else e[count], (certificate.value, e[0] - o), metric)
+
+
+def _head_terms(certificate: Certificate, model: Channelwise, head: Head) -> Terms:
+    """The terms of the head's M: the metric on every pixel of the tensor takes the place of rho."""
+    count, rows = len(model.sizes), head.rows
+    layers = zip(certificate.multipliers[count - 1 :], rows.activations, strict=True)
+    multipliers = tuple(np.repeat(array, layer.coupled) for array, layer in layers)
+    start = np.kron(certificate.metrics[0], np.eye(head.pixels))
+    return Terms(rows, multipliers, certificate.exponents[count:], certificate.output_exponent, start)
