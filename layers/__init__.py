@@ -34,6 +34,7 @@ from .errors import UnsupportedModelError as UnsupportedModelError
 from .formats import Source as Source
 from .formats import describe_source as describe_source
 from .formats import load as load
+from .formats import load_field as load_field
 from .graph import Graph as Graph
 from .graph import GraphBuilder as GraphBuilder
 from .graph import sequential as sequential
@@ -53,4 +54,5 @@ from .linear import Select as Select
 from .pooling import AveragePool as AveragePool
 from .pooling import MaxPool as MaxPool
 from .pooling import Mean as Mean
+from .sampled_weights import SampledWeights as SampledWeights
 from .state_space import StateSpace as StateSpace

@@ -78,13 +78,13 @@ class Graph:
         state = hashlib.sha256(b"netgain graph 1")
         for node in self.order:
             layer = self.layer(node)
-            _absorb(state, type(layer).__name__)
-            _absorb(state, [index[name] for name in self.inputs(node)])
-            _absorb(state, layer.parameters())
+            absorb(state, type(layer).__name__)
+            absorb(state, [index[name] for name in self.inputs(node)])
+            absorb(state, layer.parameters())
         return state.hexdigest()
 
 
-def _absorb(state: Any, value: Any) -> None:
+def absorb(state: Any, value: Any) -> None:
     """Feeds a value to the hash, with its type and length, so that no two values share an encoding."""
     if isinstance(value, np.ndarray):
         kind, payload = f"array {value.dtype.str} {value.shape}", np.ascontiguousarray(value).tobytes()
@@ -103,7 +103,7 @@ def _absorb(state: Any, value: Any) -> None:
     state.update(payload)
     if kind in ("mapping", "sequence"):
         for item in value:
-            _absorb(state, item)
+            absorb(state, item)
 
 
 class GraphBuilder:

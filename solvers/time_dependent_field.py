@@ -54,6 +54,15 @@ class SampledField:
             raise ValueError(f"`lipschitz` is {self.lipschitz!r}, but the samples change by {float(speeds[fastest])!r} "
                              f"per unit of time after t = {float(times[fastest])!r}.")
 
+    @property
+    def size(self) -> int:
+        """n, the dimension of the state."""
+        return int(self.inputs.shape[1])
+
+    def with_lower(self, lower: float) -> "SampledField":
+        """The same weights on the box [lower, upper]."""
+        return dataclasses.replace(self, lower=lower)
+
     def at(self, j: int) -> SlopeField:
         """The field at the j-th time."""
         return SlopeField(self.inputs[j], self.lower, self.upper)

@@ -3,17 +3,15 @@
 import dataclasses
 import enum
 import importlib.metadata
-import json
 import math
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from netgain import layers
-from netgain.layers.formats import Source, describe_source
+from netgain.layers.formats import Source
 from netgain.solvers.availability import Backend, probe
 from netgain.solvers.closed_form import ClosedForm
 from netgain.solvers.dual_scaling import DualScaling
@@ -25,14 +23,17 @@ from .certificate import CertificateError, load_certificate
 from .check import Outcome
 from .check import check as check_certificate
 from .claim import Standing, judge
+from .cli_contractivity import CONTRACTIVITY, check_field, contractivity
+from .cli_options import Json, Model, Quiet, TimeLimit, print_json, read_from, require_limits, require_writable, save
 from .doctor import diagnose
 from .inspection import inspect as inspect_graph
 from .inspection import summarise
 from .interruption import Interruption
-from .lipschitz import LipschitzReport, Solver, Stage
+from .lipschitz import Solver, Stage
 from .lipschitz import lipschitz as bound_lipschitz
 from .outcomes import ExitCode, error_console, fail, failures_explained
 from .result_json import check_json, diagnosis_json, inspection_json, refusal_json, result_json
+from .sealed_json import schema_of
 from .terminal import (
     Display,
     result_console,
@@ -92,14 +93,11 @@ def netgain(
     """Proved bounds on trained neural networks."""
 
 
-_Model = Annotated[Path, typer.Argument(help="Network file: .onnx, .npz, .mat or .nnet.", show_default=False)]
-_Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout instead of tables.")]
 _Target = Annotated[
     Path | None,
     typer.Option("--certificate", help="Where to write the certificate.", show_default="NAME.certificate.json here"),
 ]
 _Tolerance = Annotated[float, typer.Option(help="Relative distance of the bound from the optimum.")]
-_TimeLimit = Annotated[float, typer.Option(help="Seconds for everything, from reading to proving.")]
 _SolverOption = Annotated[
     SolverName, typer.Option("--solver", help="Who finds the multipliers; all are checked alike.")
 ]
@@ -108,7 +106,6 @@ _FormOption = Annotated[
     typer.Option("--form", help="How the problem is posed to a conic solver.", show_default="chain"),
 ]
 _Seed = Annotated[int, typer.Option(min=0, help="Seed of the search for lower bounds.")]
-_Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr; errors only.")]
 _Below = Annotated[
     float | None,
     typer.Option("--below", help="Claim that the constant is at most this; exit code 1 unless proved."),
@@ -131,11 +128,7 @@ class _Question:
     below: float | None
 
     def __post_init__(self) -> None:
-        if not 0 < self.tolerance < 1:
-            raise typer.BadParameter(f"{self.tolerance} is not between 0 and 1.", param_hint="--tolerance")
-        if not self.time_limit > 0:
-            raise typer.BadParameter(f"{self.time_limit} is not a positive number of seconds.",
-                                     param_hint="--time-limit")
+        require_limits(self.tolerance, self.time_limit)
         if self.below is not None and not 0 <= self.below < math.inf:
             raise typer.BadParameter(f"{self.below} is no bound on a Lipschitz constant.", param_hint="--below")
         if self.form is not None and not self.solver.conic:
@@ -166,7 +159,7 @@ class _Question:
 def _answer(question: _Question, with_graph: bool) -> ExitCode:
     begin = time.perf_counter()
     solver = question.make_solver()
-    _require_writable(question)
+    require_writable(question.target, question.model, named=question.certificate is not None)
     display = Display(error_console(), question.quiet)
     with Interruption() as interruption:
 
@@ -185,10 +178,10 @@ def _answer(question: _Question, with_graph: bool) -> ExitCode:
         interruption.shielded = True
         seconds = {"import": imported, **report.seconds, "total": time.perf_counter() - begin}
         report = dataclasses.replace(report, seconds=seconds)
-        written, trouble = _save(report, question.target)
+        written, trouble = save(report.certificate, question.target)
         claim = None if question.below is None else judge(report, question.below)
         if question.as_json:
-            _print_json(result_json(report, graph, source, question.seed, written, claim))
+            print_json(result_json(report, graph, source, question.seed, written, claim))
         else:
             console = result_console()
             if with_graph:
@@ -204,53 +197,20 @@ def _answer(question: _Question, with_graph: bool) -> ExitCode:
 
 
 def _read(model: Path) -> tuple[layers.Graph, Source]:
-    try:
-        return layers.load(model), describe_source(model)
-    except OSError as error:
-        fail(ExitCode.MODEL, f"{model} cannot be read: {error.strerror or error}.")
-
-
-def _require_writable(question: _Question) -> None:
-    """Before a long solve, not after it."""
-    target = question.target
-    try:
-        if target.exists() and not target.is_file():
-            raise OSError("it exists and is not a regular file")
-        if target.exists() and question.model.exists() and target.samefile(question.model):
-            raise OSError("it is the model")
-        with tempfile.TemporaryFile(dir=target.parent):
-            pass
-    except OSError as error:
-        where = "" if question.certificate else " Name another place with --certificate."
-        fail(ExitCode.USAGE, f"The certificate cannot be written to {target}: {error.strerror or error}.{where}")
-
-
-def _save(report: LipschitzReport, target: Path) -> tuple[str, str]:
-    """The path written, and what went wrong: a result of hours is shown even if its certificate cannot be kept."""
-    if report.certificate is None:
-        return "", ""
-    try:
-        report.certificate.save(target)
-    except OSError as error:
-        return "", f"The certificate could not be written to {target}: {error.strerror or error}."
-    return str(target), ""
-
-
-def _print_json(content: dict[str, object]) -> None:
-    print(json.dumps(content, allow_nan=False))
+    return read_from(layers.load, model)
 
 
 @app.command()
 def verify(
-    model: _Model,
-    as_json: _Json = False,
+    model: Model,
+    as_json: Json = False,
     certificate: _Target = None,
     tolerance: _Tolerance = 1e-6,
-    time_limit: _TimeLimit = math.inf,
+    time_limit: TimeLimit = math.inf,
     solver: _SolverOption = SolverName.AUTO,
     form: _FormOption = None,
     seed: _Seed = 0,
-    quiet: _Quiet = False,
+    quiet: Quiet = False,
     below: _Below = None,
 ) -> None:
     """Shows the layer graph, proves an upper bound on the l2 Lipschitz constant, and finds witnesses from below."""
@@ -262,15 +222,15 @@ def verify(
 
 @app.command()
 def lipschitz(
-    model: _Model,
-    as_json: _Json = False,
+    model: Model,
+    as_json: Json = False,
     certificate: _Target = None,
     tolerance: _Tolerance = 1e-6,
-    time_limit: _TimeLimit = math.inf,
+    time_limit: TimeLimit = math.inf,
     solver: _SolverOption = SolverName.AUTO,
     form: _FormOption = None,
     seed: _Seed = 0,
-    quiet: _Quiet = False,
+    quiet: Quiet = False,
     below: _Below = None,
 ) -> None:
     """The Lipschitz bounds of `verify`, without the layer graph."""
@@ -283,21 +243,24 @@ def lipschitz(
 @app.command()
 def check(
     certificate: Annotated[Path, typer.Argument(help="The certificate.", show_default=False)],
-    model: _Model,
-    as_json: _Json = False,
+    model: Model,
+    as_json: Json = False,
 ) -> None:
     """Proves a certificate's claim anew from the weights, without a solver."""
     with failures_explained():
+        if schema_of(certificate) in CONTRACTIVITY:
+            check_field(certificate, model, as_json)
+            return
         try:
             claim = load_certificate(certificate)
         except CertificateError as error:
             if as_json:
-                _print_json(refusal_json(error))
+                print_json(refusal_json(error))
             raise
         graph, _ = _read(model)
         verdict = check_certificate(claim, graph)
         if as_json:
-            _print_json(check_json(claim, graph, verdict))
+            print_json(check_json(claim, graph, verdict))
         elif verdict.proved:
             show_verdict(result_console(), claim, graph, verdict)
         if not verdict.proved:
@@ -306,25 +269,28 @@ def check(
             fail(ExitCode.REFUSED, f"Refused: {verdict.outcome.value}{digests}")
 
 
+app.command()(contractivity)
+
+
 @app.command()
-def inspect(model: _Model, as_json: _Json = False) -> None:
+def inspect(model: Model, as_json: Json = False) -> None:
     """Shows the graph, the dynamical system, the inequality's size, and what a solve would take."""
     with failures_explained():
         graph, source = _read(model)
         inspection = inspect_graph(graph)
         if as_json:
-            _print_json(inspection_json(inspection, source))
+            print_json(inspection_json(inspection, source))
         else:
             show_inspection(result_console(), inspection)
 
 
 @app.command()
-def doctor(as_json: _Json = False) -> None:
+def doctor(as_json: Json = False) -> None:
     """Lists solvers, versions and licences."""
     with failures_explained():
         diagnosis = diagnose()
         if as_json:
-            _print_json(diagnosis_json(diagnosis))
+            print_json(diagnosis_json(diagnosis))
         else:
             show_diagnosis(result_console(), diagnosis)
 

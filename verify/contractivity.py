@@ -12,18 +12,20 @@ import math
 import time
 from collections.abc import Callable
 
+import numpy as np
 from netgain.solvers.contractivity_sdp import closed_form_bound, least_lower_slope, norm_bound, upper_bound
 from netgain.solvers.exact_lower_slope import exact_lower_slope
 from netgain.solvers.logarithmic_norm import SlopeField, top_pair
+from netgain.solvers.multilayer_field import MultilayerField
 from netgain.solvers.result import Limits, Status
 from netgain.solvers.slope_branch_and_bound import SlopeBranchAndBound, WorstLogNorm
 from netgain.solvers.slope_gradient_flow import SlopeGradientFlow, optimistic_lower_slope
+from netgain.solvers.time_dependent_field import SampledField
 from threadpoolctl import threadpool_limits
 
 from .contractivity_certificate import ContractivityCertificate
 from .contractivity_check import log_norm_at
 from .contractivity_proof import ProvedLogNorm, all_boxes, log_norm_claim, one_box, prove_log_norm, prove_lower_slope
-from .rounding import rounded_down, rounded_up
 
 DEFAULT_TIME_LIMIT = 60.0
 
@@ -45,13 +47,21 @@ class ContractivityStage(enum.Enum):
     INTERVAL = "searching the slope interval"
 
 
+class FieldForm(enum.Enum):
+    """The forms of field that can be bounded."""
+
+    ONE_LAYER = "u' = B u + E s(A u + b)"
+    LAYERS = "u' = s(A_k .. s(A_1 u + b_1) .. + b_k)"
+    IN_TIME = "u' = s(A(t) u + b(t))"
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class WorstCase:
     """max_D mu(J(D)) over the activation's slopes: lower <= max <= upper <= semidefinite.
 
-    **Attributes:** `lower`: reached by the slopes of `search`, proved; `upper`, `semidefinite`: proved, inf where
-    nothing is; `gradient`: the gradient system's local maximum, `closed_form` and `norm_product`: cheaper upper
-    bounds; these three in floating point.
+    **Attributes:** `lower`: reached by `slopes`, one array per layer, proved; `upper`, `semidefinite`: proved, inf
+    where nothing is; `gradient`: the gradient system's local maximum, `closed_form` and `norm_product`: cheaper upper
+    bounds, inf where there is none of the kind; these three in floating point; `search`: how branch and bound went.
     """
 
     lower: float
@@ -60,7 +70,8 @@ class WorstCase:
     gradient: float
     closed_form: float
     norm_product: float
-    search: WorstLogNorm
+    slopes: tuple[np.ndarray, ...]
+    search: WorstLogNorm | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -86,11 +97,13 @@ class ContractivityReport:
 
     **Attributes:** `certificate`: proves `worst.upper` over [lower, upper]; `interval_certificate`: proves the level
     over [intervals.high, upper]; `gradient_is_wrong`: the gradient system's local maximum keeps the level, some slopes
-    do not; `seconds`: by stage; `notes`: what a reader should know.
+    do not; `seconds`: by stage; `notes`: what a reader should know; `log_gain`: for fields that change with time, the
+    logarithm of a proved bound of the flow map's Lipschitz constant over the times sampled.
     """
 
     name: str
-    field: SlopeField
+    form: FieldForm
+    field: SlopeField | MultilayerField | SampledField
     level: float
     worst: WorstCase
     intervals: SlopeIntervals
@@ -98,6 +111,7 @@ class ContractivityReport:
     interval_certificate: ContractivityCertificate | None
     seconds: dict[str, float]
     notes: tuple[str, ...] = ()
+    log_gain: float | None = None
 
     @property
     def verdict(self) -> ContractivityVerdict:
@@ -110,38 +124,6 @@ class ContractivityReport:
     @property
     def gradient_is_wrong(self) -> bool:
         return self.worst.gradient <= self.level < self.worst.lower
-
-    def __str__(self) -> str:
-        worst, interval = self.worst, self.intervals
-        upper = f"{self.field.upper:g}]"
-        lines = [
-            f"{self.name}: logarithmic norm of B + E D A, l2, slopes in [{self.field.lower:g}, {upper}",
-            f"  gradient system  {rounded_down(worst.gradient)} (a local maximum, floating point)",
-            f"  worst slopes     {rounded_down(worst.lower)} (reached, proved)",
-            f"  branch and bound {_up(worst.upper)}",
-            f"  semidefinite     {_up(worst.semidefinite)}",
-            f"  closed form      {rounded_up(worst.closed_form)} (floating point)",
-            f"  level {self.level:g}: {self.verdict.value}",
-            f"the level {self.level:g} is kept on",
-            f"  gradient system  {_interval(interval.gradient, upper)} (optimistic, nothing proved)",
-            f"  branch and bound {_interval(interval.high, upper)} (proved; not below {_start(interval.low)})",
-            f"  semidefinite     {_interval(interval.semidefinite, upper)} (proved)",
-        ]
-        if self.gradient_is_wrong:
-            lines.append("  the gradient system's verdict is wrong: its maximum keeps the level, other slopes do not")
-        return "\n".join(lines + [f"  note             {note}" for note in self.notes])
-
-
-def _up(value: float) -> str:
-    return f"{rounded_up(value)} (proved)" if value < math.inf else "not proved"
-
-
-def _start(value: float | None) -> str:
-    return "any slope" if value is None else rounded_down(value)
-
-
-def _interval(start: float | None, end: str) -> str:
-    return "no interval" if start is None else f"[{rounded_up(start)}, {end}"
 
 
 def contractivity(
@@ -190,10 +172,13 @@ def contractivity(
         announce(ContractivityStage.INTERVAL)
         low: float | None = wide.lower
         by_boxes = by_one_box
-        if found.status is Status.INTERRUPTED:
+        try:
+            if found.status is Status.INTERRUPTED:
+                raise KeyboardInterrupt
+            exact = exact_lower_slope(wide, level, dataclasses.replace(searcher, limits=clock.share(0.9)))
+        except KeyboardInterrupt:
             notes.append("Interrupted: the slope interval was not searched.")
         else:
-            exact = exact_lower_slope(wide, level, dataclasses.replace(searcher, limits=clock.share(0.9)))
             low = exact.low
             if exact.high is not None:
                 at = wide.with_lower(exact.high)
@@ -209,6 +194,7 @@ def contractivity(
         notes.append("Nothing is proved of the worst logarithmic norm: the numbers are out of reach of the checker.")
     return ContractivityReport(
         name=name,
+        form=FieldForm.ONE_LAYER,
         field=field,
         level=level,
         worst=WorstCase(
@@ -218,6 +204,7 @@ def contractivity(
             gradient=local.value,
             closed_form=closed_form_bound(field),
             norm_product=norm_bound(field),
+            slopes=(found.slopes,),
             search=found,
         ),
         intervals=SlopeIntervals(

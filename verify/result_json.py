@@ -31,7 +31,7 @@ def result_json(
     witness, solution = report.witness, report.solution
     return {
         "schema": RESULT,
-        "tool": _tool(),
+        "tool": tool(),
         "model": {
             **dataclasses.asdict(source),
             "digest": graph.digest,
@@ -41,27 +41,27 @@ def result_json(
         "question": "lipschitz",
         "norm": _NORM,
         "method": "matrix inequality, one multiplier per neuron",
-        "upper": _number(report.upper),
+        "upper": number_or_null(report.upper),
         "upper_decimal": rounded_up(report.upper) if report.proved else None,
         "lower": {
             "value": report.lower,
             "decimal": rounded_down(report.lower),
             "witness": None if witness is None else {"x": witness.x.tolist(), "x_prime": witness.x_prime.tolist()},
-            "slope": _number(report.slope_bound),
+            "slope": number_or_null(report.slope_bound),
         },
-        "norm_product": _number(report.norm_product),
-        "gap": _number(report.gap),
+        "norm_product": number_or_null(report.norm_product),
+        "gap": number_or_null(report.gap),
         "proved": report.proved,
         "claim": None if claim is None else {"below": claim.value, "verdict": claim.standing.name.lower()},
         "solver": {
             "name": solution.solver,
-            "version": solution.version or _tool()["version"],
+            "version": solution.version or tool()["version"],
             "status": solution.status.name.lower(),
             "explanation": solution.status.value,
             "detail": solution.detail,
             "iterations": solution.iterations,
-            "bound": _number(solution.bound),
-            "dual_bound": _number(solution.dual_bound),
+            "bound": number_or_null(solution.bound),
+            "dual_bound": number_or_null(solution.dual_bound),
         },
         "seed": seed,
         "seconds": {stage: round(value, 6) for stage, value in report.seconds.items()},
@@ -74,7 +74,7 @@ def check_json(certificate: Certificate, graph: Graph, verdict: Verdict) -> dict
     """What the checker found of a certificate."""
     return {
         "schema": CHECK,
-        "tool": _tool(),
+        "tool": tool(),
         "proved": verdict.proved,
         "outcome": verdict.outcome.name.lower(),
         "explanation": verdict.outcome.value,
@@ -90,14 +90,14 @@ def check_json(certificate: Certificate, graph: Graph, verdict: Verdict) -> dict
 
 def refusal_json(error: CertificateError) -> dict[str, Any]:
     """A certificate that could not be read."""
-    return {"schema": CHECK, "tool": _tool(), "proved": False, "outcome": "unreadable", "explanation": str(error)}
+    return {"schema": CHECK, "tool": tool(), "proved": False, "outcome": "unreadable", "explanation": str(error)}
 
 
 def inspection_json(inspection: Inspection, source: Source) -> dict[str, Any]:
     """What `inspect` found."""
     return {
         "schema": INSPECTION,
-        "tool": _tool(),
+        "tool": tool(),
         "model": dataclasses.asdict(source),
         **dataclasses.asdict(inspection),
         "neurons": inspection.neurons,
@@ -119,16 +119,18 @@ def diagnosis_json(diagnosis: Diagnosis) -> dict[str, Any]:
     }
     return {
         "schema": DOCTOR,
-        "tool": _tool(),
+        "tool": tool(),
         "machine": dataclasses.asdict(diagnosis.machine),
         "libraries": diagnosis.libraries,
         "solvers": backends,
     }
 
 
-def _tool() -> dict[str, str]:
+def tool() -> dict[str, str]:
+    """Who says so."""
     return {"name": "netgain", "version": importlib.metadata.version("netgain")}
 
 
-def _number(value: float) -> float | None:
+def number_or_null(value: float) -> float | None:
+    """JSON holds no infinities."""
     return value if math.isfinite(value) else None

@@ -51,6 +51,16 @@ def read_sealed(path: str | os.PathLike[str], schema: str) -> dict[str, Any]:
     return body
 
 
+def schema_of(path: str | os.PathLike[str]) -> str | None:
+    """What a file says it is, to choose who reads it; None if it says nothing, which its reader will complain of."""
+    try:
+        body = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    schema = body.get("schema") if isinstance(body, dict) else None
+    return schema if isinstance(schema, str) else None
+
+
 def number(value: Any) -> float:
     """A JSON number that float64 holds; conversions that Python would make of anything else are not wanted here."""
     if type(value) not in (int, float) or not math.isfinite(value) or float(value) != value:

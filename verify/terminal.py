@@ -62,12 +62,14 @@ def _show_table(console: Console, headings: Sequence[str], rows: Iterable[Sequen
     console.print(_WithoutPadding(table))
 
 
-def _show(console: Console, label: str, text: str, style: str = "") -> None:
+def show_line(console: Console, label: str, text: str, style: str = "") -> None:
+    """A label and what it stands for."""
     console.print(Text(f"{label:<{_LABEL}} ").append(text, style), soft_wrap=True)
 
 
-def _show_bound(console: Console, label: str, value: str, meaning: str, style: str = "") -> None:
-    _show(console, label, f"{value:<{_VALUE}} {meaning}", style)
+def show_bound(console: Console, label: str, value: str, meaning: str, style: str = "") -> None:
+    """A label, a number, and what it means."""
+    show_line(console, label, f"{value:<{_VALUE}} {meaning}", style)
 
 
 def show_graph(console: Console, nodes: Sequence[NodeSummary]) -> None:
@@ -88,12 +90,12 @@ def show_inspection(console: Console, inspection: Inspection) -> None:
         _show_table(console, ("time step", "reads", "state before it (cut)", "width"), _shortened(steps))
         console.print()
     cost = inspection.cost
-    _show(console, "inequality", f"order {cost.order}, {cost.multipliers} multipliers for {inspection.neurons} "
+    show_line(console, "inequality", f"order {cost.order}, {cost.multipliers} multipliers for {inspection.neurons} "
                                  f"neurons, widest cut {inspection.dynamics.widest_cut}")
-    _show(console, "solve", f"interior_point: about {memory_text(cost.memory)} and {duration_text(cost.seconds)}")
+    show_line(console, "solve", f"interior_point: about {memory_text(cost.memory)} and {duration_text(cost.seconds)}")
     available = inspection.available_memory
     fits = "it fits" if inspection.fits else "too little: `verify` falls back to the closed form"
-    _show(console, "memory free", f"{memory_text(available)}: {fits}")
+    show_line(console, "memory free", f"{memory_text(available)}: {fits}")
 
 
 def _shortened(rows: Sequence[tuple[str, ...]]) -> Sequence[tuple[str, ...]]:
@@ -111,32 +113,32 @@ def show_report(
     solution = report.solution
     console.print(_title(graph), soft_wrap=True)
     _show_meaning(console)
-    _show_bound(console, "norm product", rounded_up(report.norm_product), ">= L; in floating point")
+    show_bound(console, "norm product", rounded_up(report.norm_product), ">= L; in floating point")
     if report.certificate is not None:
-        arithmetic = _arithmetic(report.certificate.arithmetic)
-        _show_bound(console, "certified", rounded_up(report.upper), f">= L; proved in {arithmetic}", "bold green")
+        arithmetic = arithmetic_text(report.certificate.arithmetic)
+        show_bound(console, "certified", rounded_up(report.upper), f">= L; proved in {arithmetic}", "bold green")
     else:
-        _show(console, "certified", "nothing: no multipliers were proved, L may be any number", "bold red")
+        show_line(console, "certified", "nothing: no multipliers were proved, L may be any number", "bold red")
     if solution.dual_bound > 0:
         optimum = rounded_down(solution.dual_bound)
-        _show_bound(console, "optimum", optimum, "no multipliers certify less; floating point")
+        show_bound(console, "optimum", optimum, "no multipliers certify less; floating point")
     if report.slope_bound > 0:
-        _show_bound(console, "slope system", rounded_down(report.slope_bound), "some slopes reach this; floating point")
+        show_bound(console, "slope system", rounded_down(report.slope_bound), "some slopes reach this; floating point")
     if report.witness is not None:
-        _show_bound(console, "witness", rounded_down(report.lower), "<= L; proved by a pair of inputs", "bold")
+        show_bound(console, "witness", rounded_down(report.lower), "<= L; proved by a pair of inputs", "bold")
     if not math.isnan(report.gap):
-        _show_bound(console, "gap", f"{100 * report.gap:.3g} %", "(certified - witness) / certified")
+        show_bound(console, "gap", f"{100 * report.gap:.3g} %", "(certified - witness) / certified")
     if claim is not None:
-        _show(console, "claim", f"L <= {claim.value!r} is {claim.standing.value}", "bold")
+        show_line(console, "claim", f"L <= {claim.value!r} is {claim.standing.value}", "bold")
     version = f" ({solution.version})" if solution.version else ""
     status = solution.status.name.lower().replace("_", " ")
-    _show(console, "solver", f"{solution.solver}{version}: {status}, {solution.iterations} iterations")
-    _show(console, "time", ", ".join(f"{stage} {duration_text(value)}" for stage, value in report.seconds.items()))
+    show_line(console, "solver", f"{solution.solver}{version}: {status}, {solution.iterations} iterations")
+    show_line(console, "time", ", ".join(f"{stage} {duration_text(value)}" for stage, value in report.seconds.items()))
     advice = () if solution.status in (Status.OPTIMAL, Status.CLOSED_FORM) else (solution.status.value,)
     for note in (*advice, *report.notes):
-        _show(console, "note", note)
+        show_line(console, "note", note)
     if certificate:
-        _show(console, "certificate", certificate)
+        show_line(console, "certificate", certificate)
 
 
 def _show_meaning(console: Console) -> None:
@@ -148,16 +150,16 @@ def show_verdict(console: Console, certificate: Certificate, graph: Graph, verdi
     """A certificate the checker accepted."""
     console.print(_title(graph), soft_wrap=True)
     _show_meaning(console)
-    arithmetic = _arithmetic(verdict.arithmetic)
-    _show_bound(console, "certified", rounded_up(certificate.value), f">= L; proved in {arithmetic}", "bold green")
-    _show(console, "time", f"check {duration_text(verdict.seconds)}")
+    arithmetic = arithmetic_text(verdict.arithmetic)
+    show_bound(console, "certified", rounded_up(certificate.value), f">= L; proved in {arithmetic}", "bold green")
+    show_line(console, "time", f"check {duration_text(verdict.seconds)}")
 
 
 def show_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
     machine = diagnosis.machine
-    _show(console, "machine", f"{machine.system}, {machine.cores} cores, {memory_text(machine.memory)}, "
+    show_line(console, "machine", f"{machine.system}, {machine.cores} cores, {memory_text(machine.memory)}, "
                               f"Python {machine.python}")
-    _show(console, "BLAS", machine.blas)
+    show_line(console, "BLAS", machine.blas)
     console.print()
     libraries = [(name, version or "not installed") for name, version in diagnosis.libraries.items()]
     _show_table(console, ("library", "version"), libraries)
@@ -184,20 +186,21 @@ class Display:
             yield self
 
     def on_stage(self, stage: Stage) -> None:
-        self._say(stage.value)
+        self.say(stage.value)
 
     @property
     def on_progress(self) -> OnProgress:
         def show(progress: Progress) -> None:
             gap = 1 - progress.dual_bound / progress.bound if progress.bound else 0.0
-            self._say(
+            self.say(
                 f"{Stage.SOLVE.value}: iteration {progress.iteration}, bound {progress.bound:.7g}, "
                 f"gap {gap:.1e}, {progress.seconds:.1f} s"
             )
 
         return show
 
-    def _say(self, text: str) -> None:
+    def say(self, text: str) -> None:
+        """What is going on."""
         if self.status is not None:
             self.status.update(text)
 
@@ -217,5 +220,6 @@ def _title(graph: Graph) -> Text:
     return Text.assemble((graph.name, "bold"), f": f from R^{inputs} to R^{outputs}")
 
 
-def _arithmetic(name: str) -> str:
+def arithmetic_text(name: str) -> str:
+    """In what the checker computed: "double" or the bits of balls."""
     return "double precision" if name == "double" else f"balls of {name}"

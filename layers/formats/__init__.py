@@ -7,9 +7,11 @@ from pathlib import Path
 
 from ..errors import ModelError
 from ..graph import Graph
+from ..sampled_weights import SampledWeights
 from .mat import load_mat as load_mat
 from .nnet import load_nnet as load_nnet
 from .npz import load_npz as load_npz
+from .npz import load_npz_field
 from .npz_save import save_npz as save_npz
 from .onnx_file import external_files
 from .onnx_import import load_onnx as load_onnx
@@ -45,6 +47,17 @@ def load(path: str | Path) -> Graph:
     """
     path, reader = _reader(path)
     return reader[1](path)
+
+
+def load_field(path: str | Path) -> Graph | SampledWeights:
+    """The right-hand side of a neural ODE: a network as `load` reads it, or weights that change with time.
+
+    Whether a network can be a field, with as many outputs as inputs, is for those to say who use it.
+
+    **Raises:** `ModelError`, `UnsupportedModelError` as `load`.
+    """
+    path, reader = _reader(path)
+    return load_npz_field(path) if reader[1] is load_npz else reader[1](path)
 
 
 def describe_source(path: str | Path) -> Source:

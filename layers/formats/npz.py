@@ -21,7 +21,9 @@ An archive holds, and nothing else:
 - `input_mean`, `input_scale`, each optional: the network maps x to f((x - input_mean) / input_scale). They have the
   shape of the input or one that broadcasts to it.
 
-So a perceptron is `W1`, `b1`, `W2`, `b2`, .. and `activation`. Archives are read with `allow_pickle=False`, always.
+So a perceptron is `W1`, `b1`, `W2`, `b2`, .. and `activation`. The right-hand side of a neural ODE has keys of its own,
+see `npz_field`; where it does not change with time it is a network too. Archives are read with `allow_pickle=False`,
+always.
 """
 
 import math
@@ -38,8 +40,10 @@ from ..errors import ModelError, ShapeError
 from ..graph import Graph, sequential
 from ..layer import Layer, Shape, broadcasts, parameter
 from ..linear import Affine, Flatten, Scale
+from ..sampled_weights import SampledWeights
 from ..state_space import StateSpace
 from .layer_names import layer_named
+from .npz_field import field_of_arrays, is_field
 from .perceptron import activation_named
 
 _Parts = dict[str, np.ndarray]
@@ -54,11 +58,24 @@ _GENERAL = ("activation", "input_shape", "input_mean", "input_scale")
 def load_npz(path: Path) -> Graph:
     """The network in an archive laid out as above.
 
-    **Raises:** `ModelError` for a damaged archive, or listing all keys not understood and layers that do not fit.
+    **Raises:** `ModelError` for a damaged archive, one of weights that change with time, or listing all keys not
+    understood and layers that do not fit.
+    """
+    content = load_npz_field(path)
+    if isinstance(content, SampledWeights):
+        raise ModelError(f"{path} holds weights that change with time, which are no network; `netgain contractivity` "
+                         "reads them.")
+    return content
+
+
+def load_npz_field(path: Path) -> Graph | SampledWeights:
+    """The network or field in an archive.
+
+    **Raises:** `ModelError` as `load_npz`.
     """
     arrays = _arrays(path)
     try:
-        return _network(arrays, path.stem)
+        return field_of_arrays(arrays, path.stem) if is_field(arrays) else _network(arrays, path.stem)
     except ModelError as error:
         raise type(error)(f"{path}: {error}") from None
 

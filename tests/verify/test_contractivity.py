@@ -55,7 +55,6 @@ def test_wrong_verdicts_of_the_gradient_system_are_told():
     assert report.worst.gradient == pytest.approx(-0.04)
     assert report.gradient_is_wrong
     assert report.verdict is ContractivityVerdict.NOT_CONTRACTIVE
-    assert "verdict is wrong" in str(report)
     assert not contractivity(SlopeField(A3, 0.1)).gradient_is_wrong
 
 
@@ -66,7 +65,6 @@ def test_the_level_decides():
     never = contractivity(field)
     assert dataclasses.astuple(never.intervals) == (None, None, None, None)
     assert never.interval_certificate is None
-    assert "no interval" in str(never)
     always = contractivity(field, 1.0)
     assert always.intervals.high == always.intervals.gradient == 0.0
 
@@ -116,7 +114,7 @@ def test_stages_come_in_order():
     report = contractivity(SlopeField(A3, 0.1), name="A3", on_stage=stages.append)
     assert stages == list(ContractivityStage)
     assert set(report.seconds) == {"gradient", "relax", "search", "interval"}
-    assert str(report).startswith("A3: logarithmic norm of B + E D A, l2, slopes in [0.1, 1]")
+    assert report.name == "A3"
 
 
 @pytest.mark.parametrize("seed", range(5))
