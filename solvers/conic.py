@@ -64,7 +64,7 @@ _MOSEK = {
     "prim_illposed_cer": Status.FAILED,
     "dual_illposed_cer": Status.FAILED,
 }
-_STATUSES = {Backend.CLARABEL: _CLARABEL, Backend.SCS: _SCS, Backend.MOSEK: _MOSEK}
+STATUSES = {Backend.CLARABEL: _CLARABEL, Backend.SCS: _SCS, Backend.MOSEK: _MOSEK}
 
 _Invert = Callable[[], np.ndarray | None]
 
@@ -99,8 +99,8 @@ class Conic:
         availability.require()
         program = cone_program(inequality, self.form)
         remaining = max(limits.time_limit - (time.perf_counter() - start), 1e-3)
-        answer = _run(program, self.backend, dataclasses.replace(limits, time_limit=remaining))
-        status, w = _STATUSES[self.backend].get(answer.status), answer.w
+        answer = run(program, self.backend, dataclasses.replace(limits, time_limit=remaining))
+        status, w = STATUSES[self.backend].get(answer.status), answer.w
         if status is None:
             raise RuntimeError(f"{self.backend.name} {availability.version} stopped with the status {answer.status!r}, "
                                "which this package does not know. Please report it.")
@@ -138,7 +138,7 @@ class _Answer:
     iterations: int
 
 
-def _run(program: ConeProgram, backend: Backend, limits: Limits) -> _Answer:
+def run(program: ConeProgram, backend: Backend, limits: Limits) -> _Answer:
     w = cp.Variable(program.variables)
     constraints = [
         reshape(block.matrix @ w - block.constant, (block.order, block.order), order="C") >> 0

@@ -19,6 +19,7 @@ from .assembly import Terms, matrix_in_balls, matrix_in_double
 from .balls import BALLS, precision
 from .certificate import Certificate
 from .channelwise import ModeError
+from .check_roesser import RoesserChecker
 from .check_spectral import SpectralChecker
 from .constraints import Rows, constraint_rows, is_zero
 from .mode import Mode
@@ -126,7 +127,11 @@ class NeuronChecker:
         return proved_in_balls(matrix_in_balls(terms), self.blocks)
 
 
-_CHECKERS: dict[Mode, type[_Checker]] = {Mode.NEURON: NeuronChecker, Mode.SPECTRAL: SpectralChecker}
+_CHECKERS: dict[Mode, type[_Checker]] = {
+    Mode.NEURON: NeuronChecker,
+    Mode.SPECTRAL: SpectralChecker,
+    Mode.ROESSER: RoesserChecker,
+}
 
 
 def neuron_terms(certificate: Certificate, rows: Rows) -> Terms:

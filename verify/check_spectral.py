@@ -14,9 +14,10 @@ With a head, v being the tensor it reads, and a metric Q on the channels of v,
     rho |u|^2 >= sum over all pixels of the torus of v^T Q v,    Q >= 0,    sum over the image of v^T Q v >= |y|^2.
 """
 
+import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 from flint import arb, fmpq
@@ -110,6 +111,7 @@ class SpectralChecker:
         self.blocks = len(model.sizes) + sum(len(h.rows.sizes) for h in head)
         parts = [[kernel.coefficients for kernel in model.output.values()], *(h.rows.output.values() for h in head)]
         self.is_constant = any(all(is_zero(c) for c in part) for part in parts)
+        self.enclosed = _enclosed(model)
         self.twiddles = Twiddles(model.cells)
         # What is still to be proved: everything, until `proved_in_double` has seen it.
         self.undecided = list(frequencies(model.cells))
@@ -122,7 +124,9 @@ class SpectralChecker:
 
     def proved_in_balls(self, certificate: Certificate) -> bool:
         """For the frequencies, and the head, that double precision left undecided."""
-        if self.undecided and 2 * sum(self.model.sizes) > _LARGEST_IN_BALLS:
+        orders = [2 * sum(self.model.sizes)] if self.undecided else []
+        orders += [sum(self.model.head.rows.sizes)] if self.model.head and self.head_undecided else []
+        if max(orders, default=0) > _LARGEST_IN_BALLS:
             return False
         # At this precision, and with matrices of balls in the head.
         model = channelwise(self.graph, BALLS)
@@ -148,7 +152,7 @@ class SpectralChecker:
             yield n[start : start + step]
 
     def _decided_in_double(self, certificate: Certificate, n: np.ndarray) -> np.ndarray:
-        terms = _terms(certificate, self.model, functools.partial(self.twiddles.symbols, n=n))
+        terms = _terms(certificate, self.enclosed, functools.partial(self.twiddles.symbols, n=n))
         matrix = matrix_in_double(terms)
         if matrix is None:
             return np.zeros(len(n), dtype=bool)
@@ -167,6 +171,16 @@ class SpectralChecker:
         (metric,), head = certificate.metrics, model.head
         return (proved_in_balls({(0, 0): to_matrix(metric)}, 1)
                 and proved_in_balls(matrix_in_balls(_head_terms(certificate, model, head)), len(head.rows.sizes)))
+
+
+def _enclosed(model: Channelwise) -> Channelwise:
+    """The model with its kernels as enclosures, which are read at every frequency."""
+
+    def enclosed(maps: Mapping[int, Kernel]) -> dict[int, Kernel]:
+        return {j: Kernel(kernel.shifts, Enclosure.of(kernel.coefficients)) for j, kernel in maps.items()}
+
+    constraints = tuple(dataclasses.replace(rows, maps=enclosed(rows.maps)) for rows in model.constraints)
+    return dataclasses.replace(model, constraints=constraints, output=enclosed(model.output))
 
 
 def _terms(certificate: Certificate, model: Channelwise, symbol: Callable[[Kernel], Array]) -> Terms:

@@ -29,6 +29,7 @@ from netgain.layers import (
 )
 from netgain.layers.arithmetic import Array
 from netgain.layers.layer import Shape
+from netgain.layers.state_space import StateSpace
 from netgain.solvers.inequality import Inequality, SlopeConstraint
 
 from .enclosure import QUOTIENTS, Enclosure
@@ -220,7 +221,9 @@ def _image(
     if isinstance(coefficient, _Identity) and layer.keeps_order():
         return coefficient
     if isinstance(coefficient, _Identity) or in_double:
-        unrolled = layer.unrolled(position, shapes, QUOTIENTS if in_double else arithmetic)
+        # An impulse response takes products of products, which enclosures do not offer: it stays in balls.
+        quotients = in_double and not isinstance(layer, StateSpace)
+        unrolled = layer.unrolled(position, shapes, QUOTIENTS if quotients else arithmetic)
         if unrolled is not None and isinstance(coefficient, _Identity):
             return unrolled
         if unrolled is not None:

@@ -121,7 +121,7 @@ def test_time_limit_is_passed_on(backend):
 
 
 def test_unknown_status_is_an_error(monkeypatch):
-    monkeypatch.setitem(conic._STATUSES, Backend.CLARABEL, {})
+    monkeypatch.setitem(conic.STATUSES, Backend.CLARABEL, {})
     with pytest.raises(RuntimeError, match="status 'Solved'"):
         Conic(Backend.CLARABEL).solve(scale(BANK["mlp"]), LIMITS)
 
@@ -130,7 +130,7 @@ def test_points_that_are_not_numbers_are_a_failure(monkeypatch):
     def run(program, backend, limits):
         return conic._Answer("Solved", np.full(program.variables, np.nan), math.nan, 3)
 
-    monkeypatch.setattr(conic, "_run", run)
+    monkeypatch.setattr(conic, "run", run)
     solution = Conic(Backend.CLARABEL).solve(scale(BANK["mlp"]), LIMITS)
     assert (solution.status, solution.bound, solution.multipliers) == (Status.FAILED, math.inf, ())
 

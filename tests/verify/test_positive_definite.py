@@ -266,3 +266,35 @@ def test_gamma_bounds_accumulated_rounding():
     unit = Fraction(1, 2**53)
     for operations in (1, 2, 10, 1000, 10**6):
         assert Fraction(gamma(operations)) * (1 + 2 * unit) >= (1 + unit) ** min(operations, 1000) - 1
+
+
+@pytest.mark.parametrize("sizes", PARTITIONS)
+def test_stacks_are_decided_one_by_one(sizes, rng):
+    """Each as if it stood alone, next to neighbours that are indefinite, not finite or badly scaled."""
+    matrices, radii = [], []
+    for margin in (1e-9, -1e-9, 1e-13, 1e-10, 1e-9, 1e-9, 1e-9):
+        matrices.append(shifted(nearly_singular(rng, sum(sizes)), margin))
+        radii.append(radius_of(rng, matrices[-1]) * 1e-2)
+    matrices[4] = -matrices[4]
+    matrices[5] = matrices[5] * np.nan
+    radii[6] = radii[6] + np.inf
+    alone = [double(m, r, sizes) for m, r in zip(matrices, radii, strict=True)]
+    parts = [[blocks(m, sizes) for m in given] for given in (matrices, radii)]
+    keys = {key: next(part[key] for part in (*parts[0], *parts[1]) if key in part).shape
+            for given in parts for part in given for key in part}
+    stacks = [{key: np.stack([part.get(key, np.zeros(shape)) for part in given]) for key, shape in keys.items()}
+              for given in parts]
+    assert alone == positive_definite.decided_in_double(*stacks, len(sizes)).tolist()
+    assert alone[0]
+    assert not any(alone[4:])
+    assert not proved_in_double(*stacks, len(sizes))
+    first = [{key: stack[:1] for key, stack in given.items()} for given in stacks]
+    assert proved_in_double(*first, len(sizes))
+
+
+def test_one_block_of_a_stack_may_be_common_to_all():
+    coupling = np.array([0.5, 0.99, 1.01, -0.5])[:, None, None] * np.ones((1, 1))
+    one, zero = np.eye(1), np.zeros((1, 1))
+    middle = {(0, 0): one, (1, 0): coupling, (1, 1): one}
+    radius = {(0, 0): zero, (1, 0): 0 * coupling, (1, 1): zero}
+    assert positive_definite.decided_in_double(middle, radius, 2).tolist() == [True, True, False, True]
