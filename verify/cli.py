@@ -24,7 +24,11 @@ from .check import Outcome
 from .check import check as check_certificate
 from .claim import Standing, judge
 from .cli_contractivity import CONTRACTIVITY, check_field, contractivity
-from .cli_options import Json, Model, Quiet, TimeLimit, print_json, read_from, require_limits, require_writable, save
+from .cli_options import Json as _Json
+from .cli_options import Model as _Model
+from .cli_options import Quiet as _Quiet
+from .cli_options import TimeLimit as _TimeLimit
+from .cli_options import print_json, read_from, require_limits, require_writable, save
 from .doctor import diagnose
 from .inspection import inspect as inspect_graph
 from .inspection import summarise
@@ -202,15 +206,15 @@ def _read(model: Path) -> tuple[layers.Graph, Source]:
 
 @app.command()
 def verify(
-    model: Model,
-    as_json: Json = False,
+    model: _Model,
+    as_json: _Json = False,
     certificate: _Target = None,
     tolerance: _Tolerance = 1e-6,
-    time_limit: TimeLimit = math.inf,
+    time_limit: _TimeLimit = math.inf,
     solver: _SolverOption = SolverName.AUTO,
     form: _FormOption = None,
     seed: _Seed = 0,
-    quiet: Quiet = False,
+    quiet: _Quiet = False,
     below: _Below = None,
 ) -> None:
     """Shows the layer graph, proves an upper bound on the l2 Lipschitz constant, and finds witnesses from below."""
@@ -222,15 +226,15 @@ def verify(
 
 @app.command()
 def lipschitz(
-    model: Model,
-    as_json: Json = False,
+    model: _Model,
+    as_json: _Json = False,
     certificate: _Target = None,
     tolerance: _Tolerance = 1e-6,
-    time_limit: TimeLimit = math.inf,
+    time_limit: _TimeLimit = math.inf,
     solver: _SolverOption = SolverName.AUTO,
     form: _FormOption = None,
     seed: _Seed = 0,
-    quiet: Quiet = False,
+    quiet: _Quiet = False,
     below: _Below = None,
 ) -> None:
     """The Lipschitz bounds of `verify`, without the layer graph."""
@@ -243,8 +247,8 @@ def lipschitz(
 @app.command()
 def check(
     certificate: Annotated[Path, typer.Argument(help="The certificate.", show_default=False)],
-    model: Model,
-    as_json: Json = False,
+    model: _Model,
+    as_json: _Json = False,
 ) -> None:
     """Proves a certificate's claim anew from the weights, without a solver."""
     with failures_explained():
@@ -273,7 +277,7 @@ app.command()(contractivity)
 
 
 @app.command()
-def inspect(model: Model, as_json: Json = False) -> None:
+def inspect(model: _Model, as_json: _Json = False) -> None:
     """Shows the graph, the dynamical system, the inequality's size, and what a solve would take."""
     with failures_explained():
         graph, source = _read(model)
@@ -285,7 +289,7 @@ def inspect(model: Model, as_json: Json = False) -> None:
 
 
 @app.command()
-def doctor(as_json: Json = False) -> None:
+def doctor(as_json: _Json = False) -> None:
     """Lists solvers, versions and licences."""
     with failures_explained():
         diagnosis = diagnose()
