@@ -9,6 +9,7 @@ a matrix inequality in (c, lam) under which mu(D_k A_k ... D_1 A_1) <= c for all
 
 import dataclasses
 import math
+import time
 
 import numpy as np
 
@@ -79,18 +80,22 @@ def evaluate_multilayer(field: MultilayerField, multipliers: tuple[Array, ...]) 
     return float(np.linalg.eigvalsh(matrix[:n, :n] + side.T @ np.linalg.solve(inner, side))[-1])
 
 
-def certified_multilayer_lower_slope(field: MultilayerField, level: float, tolerance: float = 1e-6) -> float | None:
+def certified_multilayer_lower_slope(
+    field: MultilayerField, level: float, tolerance: float = 1e-6, time_limit: float = math.inf
+) -> float | None:
     """The least m in [lower, upper] with the upper bound on [m, upper] at most `level`, by bisection; None if there is
     none.
 
-    Boxes are nested, so the bound is nonincreasing in m; it need not be convex.
+    Boxes are nested, so the bound is nonincreasing in m; it need not be convex. When the time is up, after a solve, the
+    m reached is returned, which keeps the level all the same.
     """
+    begin = time.perf_counter()
     if multilayer_upper_bound(field).value <= level:
         return field.lower
     if multilayer_upper_bound(field.with_lower(field.upper)).value > level:
         return None
     low, high = field.lower, field.upper
-    while high - low > tolerance:
+    while high - low > tolerance and time.perf_counter() - begin < time_limit:
         middle = (low + high) / 2
         if multilayer_upper_bound(field.with_lower(middle)).value <= level:
             high = middle

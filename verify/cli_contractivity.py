@@ -8,36 +8,36 @@ from typing import Annotated
 
 import typer
 from netgain import layers
-from netgain.layers import ModelError
 from netgain.solvers.logarithmic_norm import SlopeField
 from netgain.solvers.multilayer_field import MultilayerField
 from netgain.solvers.result import Limits
 from netgain.solvers.slope_branch_and_bound import SlopeBranchAndBound
 from netgain.solvers.time_dependent_field import SampledField
 
+from . import contractivity_certificate, in_time_certificate, multilayer_certificate
 from .certificate import CertificateError
 from .cli_options import Json, Model, Quiet, TimeLimit, print_json, read_from, require_limits, require_writable, save
 from .contractivity import DEFAULT_TIME_LIMIT, ContractivityReport, ContractivityStage, ContractivityVerdict
 from .contractivity import contractivity as bound_contractivity
-from .contractivity_certificate import (
-    SCHEMA,
-    check_contractivity,
-    load_contractivity_certificate,
-    matrices_digest,
-)
-from .contractivity_check import Decision
+from .contractivity_certificate import ContractivityCertificate, check_contractivity
+from .contractivity_check import Decision, LogNormVerdict
+from .contractivity_forms import contractivity_in_time, contractivity_of_layers
 from .contractivity_json import contractivity_check_json, contractivity_json
 from .contractivity_terminal import show_contractivity, show_contractivity_verdict
+from .in_time_certificate import InTimeCertificate, check_in_time
 from .interruption import Interruption
+from .multilayer_certificate import MultilayerCertificate, check_multilayer_certificate
 from .outcomes import ExitCode, error_console, fail, failures_explained
 from .result_json import refusal_json
+from .sealed_json import schema_of
 from .slope_fields import slope_field
 from .terminal import Display, result_console
 
-CONTRACTIVITY = (SCHEMA,)
+CONTRACTIVITY = (contractivity_certificate.SCHEMA, multilayer_certificate.SCHEMA, in_time_certificate.SCHEMA)
 """Schemas of the certificates that `check_field` knows."""
 
 _Field = SlopeField | MultilayerField | SampledField
+_Certificate = ContractivityCertificate | MultilayerCertificate | InTimeCertificate
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -147,8 +147,10 @@ def _bound(field: _Field, question: _Question, name: str, limits: Limits, displa
     def on_stage(stage: ContractivityStage) -> None:
         display.say(stage.value)
 
-    if not isinstance(field, SlopeField):
-        raise ModelError(f"{name}: fields of several layers, or that change with time, are not bounded here yet.")
+    if isinstance(field, MultilayerField):
+        return contractivity_of_layers(field, level, name=name, limits=limits, on_stage=on_stage)
+    if isinstance(field, SampledField):
+        return contractivity_in_time(field, level, name=name, limits=limits, on_stage=on_stage)
     search = SlopeBranchAndBound(jobs=question.jobs)
     return bound_contractivity(field, level, name=name, limits=limits, search=search, on_stage=on_stage)
 
@@ -156,17 +158,15 @@ def _bound(field: _Field, question: _Question, name: str, limits: Limits, displa
 def check_field(path: Path, model: Path, as_json: bool) -> None:
     """Proves a certificate of contractivity anew, or ends with the exit code that says why it does not hold up."""
     try:
-        claim = load_contractivity_certificate(path)
+        claim = _load(path)
     except CertificateError as error:
         if as_json:
             print_json(refusal_json(error))
         raise
     content, _ = read_from(layers.load_field, model)
     field = slope_field(content)
-    if not isinstance(field, SlopeField):
-        raise CertificateError(f"{path} is about a field of one layer, but {model} is of another form.")
-    verdict = check_contractivity(claim, field.inputs, field.outputs, field.linear)
-    digest, slopes = matrices_digest(field.inputs, field.outputs, field.linear), (field.lower, field.upper)
+    digest, verdict = _check(claim, field)
+    slopes = (field.lower, field.upper)
     if as_json:
         print_json(contractivity_check_json(claim, digest, slopes, verdict))
     elif verdict.proved:
@@ -175,3 +175,29 @@ def check_field(path: Path, model: Path, as_json: bool) -> None:
         other = verdict.decision is Decision.OTHER_MATRICES
         digests = f"\n  {path}: {claim.digest}\n  {model}: {digest}" if other else ""
         fail(ExitCode.REFUSED, f"Refused: {verdict.decision.value}{digests}")
+
+
+def _load(path: Path) -> _Certificate:
+    schema = schema_of(path)
+    if schema == multilayer_certificate.SCHEMA:
+        return multilayer_certificate.load_multilayer_certificate(path)
+    if schema == in_time_certificate.SCHEMA:
+        return in_time_certificate.load_in_time_certificate(path)
+    return contractivity_certificate.load_contractivity_certificate(path)
+
+
+def _check(claim: _Certificate, field: _Field) -> tuple[str, LogNormVerdict]:
+    """The digest of the field's matrices, and the verdict; a field of another form has other matrices."""
+    if isinstance(field, SlopeField):
+        digest = contractivity_certificate.matrices_digest(field.inputs, field.outputs, field.linear)
+        if isinstance(claim, ContractivityCertificate):
+            return digest, check_contractivity(claim, field.inputs, field.outputs, field.linear)
+    elif isinstance(field, MultilayerField):
+        digest = multilayer_certificate.weights_digest(field.weights)
+        if isinstance(claim, MultilayerCertificate):
+            return digest, check_multilayer_certificate(claim, field.weights)
+    else:
+        digest = in_time_certificate.samples_digest(field)
+        if isinstance(claim, InTimeCertificate):
+            return digest, check_in_time(claim, field)
+    return digest, LogNormVerdict(Decision.OTHER_MATRICES, "", 0.0)

@@ -9,8 +9,10 @@ hence optimistic), by the semidefinite bound (proved), and exactly by branch and
 import dataclasses
 import enum
 import math
+import os
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 from netgain.solvers.contractivity_sdp import closed_form_bound, least_lower_slope, norm_bound, upper_bound
@@ -91,6 +93,27 @@ class SlopeIntervals:
     semidefinite: float | None
 
 
+class FieldCertificate(Protocol):
+    """What certificates of all forms of fields share."""
+
+    @property
+    def level(self) -> float: ...
+
+    @property
+    def lower(self) -> float: ...
+
+    @property
+    def upper(self) -> float: ...
+
+    @property
+    def digest(self) -> str: ...
+
+    @property
+    def arithmetic(self) -> str: ...
+
+    def save(self, path: str | os.PathLike[str]) -> None: ...
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class ContractivityReport:
     """What is known of a field's contractivity in the Euclidean norm.
@@ -107,8 +130,8 @@ class ContractivityReport:
     level: float
     worst: WorstCase
     intervals: SlopeIntervals
-    certificate: ContractivityCertificate | None
-    interval_certificate: ContractivityCertificate | None
+    certificate: FieldCertificate | None
+    interval_certificate: FieldCertificate | None
     seconds: dict[str, float]
     notes: tuple[str, ...] = ()
     log_gain: float | None = None
@@ -142,7 +165,7 @@ def contractivity(
     """
     limits = limits or Limits(time_limit=DEFAULT_TIME_LIMIT)
     announce = on_stage or (lambda stage: None)
-    clock, notes = _Clock(limits), list[str]()
+    clock, notes = Clock(limits), list[str]()
     # m starts at 0, or at the activation's own lower end where that is negative.
     wide = field.with_lower(min(0.0, field.lower))
     with threadpool_limits(limits=1, user_api="blas"):
@@ -231,7 +254,7 @@ def _certificate(proved: ProvedLogNorm | None) -> ContractivityCertificate | Non
     return ContractivityCertificate.of(proved.claim, proved.proof, proved.verdict, solver)
 
 
-class _Clock:
+class Clock:
     """Shares out what is left of the time, and notes how long each stage took."""
 
     def __init__(self, limits: Limits):

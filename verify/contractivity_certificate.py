@@ -13,7 +13,7 @@ import numpy as np
 
 from .certificate import versions
 from .contractivity_check import Decision, LogNormClaim, LogNormProof, LogNormVerdict, Symmetries, check_log_norm
-from .sealed_json import CertificateError, integer, number, read_sealed, sealed, write_sealed
+from .sealed_json import CertificateError, contents_explained, integer, number, read_sealed, sealed, write_sealed
 
 SCHEMA = "netgain-contractivity/1"
 
@@ -93,7 +93,7 @@ def load_contractivity_certificate(path: str | os.PathLike[str]) -> Contractivit
     else than numbers and boxes where these belong.
     """
     body = read_sealed(path, SCHEMA)
-    try:
+    with contents_explained(path):
         claim, evidence, symmetries = body["claim"], body["evidence"], body["symmetries"]
         question = (claim["question"], claim["norm"])
         if question != ("logarithmic norm", "l2"):
@@ -120,10 +120,6 @@ def load_contractivity_certificate(path: str | os.PathLike[str]) -> Contractivit
             seconds=number(evidence["seconds"]),
             versions={str(key): str(value) for key, value in body["versions"].items()},
         )
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        if isinstance(error, CertificateError):
-            raise
-        raise CertificateError(f"{path}: a field is missing or of the wrong kind: {error!r}.") from error
 
 
 def check_contractivity(

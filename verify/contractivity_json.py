@@ -5,8 +5,7 @@ from typing import Any
 
 from netgain.layers.formats import Source
 
-from .contractivity import ContractivityReport
-from .contractivity_certificate import ContractivityCertificate
+from .contractivity import ContractivityReport, FieldCertificate
 from .contractivity_check import LogNormVerdict
 from .result_json import CHECK, number_or_null, tool
 from .rounding import rounded_down, rounded_up
@@ -65,7 +64,7 @@ def contractivity_json(
 
 
 def contractivity_check_json(
-    certificate: ContractivityCertificate, digest: str, activation_slopes: tuple[float, float], verdict: LogNormVerdict
+    certificate: FieldCertificate, digest: str, activation_slopes: tuple[float, float], verdict: LogNormVerdict
 ) -> dict[str, Any]:
     """What the checker found of a certificate of contractivity; `digest`: that of the model's matrices."""
     return {

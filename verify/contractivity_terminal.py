@@ -6,8 +6,7 @@ from netgain.solvers.result import Status
 from rich.console import Console
 from rich.text import Text
 
-from .contractivity import ContractivityReport, ContractivityVerdict
-from .contractivity_certificate import ContractivityCertificate
+from .contractivity import ContractivityReport, ContractivityVerdict, FieldCertificate
 from .contractivity_check import LogNormVerdict
 from .rounding import rounded_down, rounded_up
 from .terminal import arithmetic_text, duration_text, show_bound, show_line
@@ -23,7 +22,7 @@ def show_contractivity(
     for label, value in (("norm bound", worst.norm_product), ("closed form", worst.closed_form)):
         if value < math.inf:
             show_bound(console, label, rounded_up(value), ">= mu; in floating point")
-    if worst.semidefinite < math.inf:
+    if worst.search is not None and worst.semidefinite < math.inf:
         show_bound(console, "semidefinite", rounded_up(worst.semidefinite), ">= mu; proved")
     if report.certificate is not None:
         arithmetic = arithmetic_text(report.certificate.arithmetic)
@@ -37,11 +36,15 @@ def show_contractivity(
     show_line(console, "level", f"mu <= {report.level!r}? {verdict.value}", style.get(verdict, "bold"))
     if report.gradient_is_wrong:
         show_line(console, "note", "The gradient system's verdict is wrong: its maximum keeps the level.")
+    if report.log_gain is not None:
+        gain = rounded_up(math.exp(report.log_gain) * (1 + 1e-12))
+        show_bound(console, "flow map", gain, ">= its Lipschitz constant from the first to the last time; proved")
     console.print()
     console.print(Text(f"m: the least number such that slopes in [m, {field.upper:g}] keep mu <= {report.level!r}"))
-    _show_interval(console, "semidefinite", intervals.semidefinite, ">= m; proved")
+    if worst.search is not None:
+        _show_interval(console, "semidefinite", intervals.semidefinite, ">= m; proved")
     _show_interval(console, "certified", intervals.high, ">= m; proved", "bold green")
-    if intervals.low is not None:
+    if report.worst.search is not None and intervals.low is not None:
         show_bound(console, "not below", rounded_down(intervals.low), "<= m; floating point")
     if intervals.gradient is not None:
         show_bound(console, "gradient", rounded_down(intervals.gradient), "optimistic: local maxima only, not proved")
@@ -60,7 +63,7 @@ def show_contractivity(
 
 
 def show_contractivity_verdict(
-    console: Console, name: str, size: int, certificate: ContractivityCertificate,
+    console: Console, name: str, size: int, certificate: FieldCertificate,
     activation_slopes: tuple[float, float], verdict: LogNormVerdict,
 ) -> None:
     """A certificate of contractivity that the checker accepted."""

@@ -14,7 +14,7 @@ import time
 
 import numpy as np
 
-from .balls import precision
+from .balls import lower, precision
 from .contractivity_check import Decision, LogNormVerdict
 from .enclosed_matrix import BALLS, DOUBLE, M, Matrices
 
@@ -66,6 +66,23 @@ def check_multilayer(claim: MultilayerClaim, multipliers: tuple[np.ndarray, ...]
             if _holds(claim, multipliers, BALLS):
                 return verdict(Decision.PROVED, f"{bits} bits")
     return verdict(Decision.NOT_PROVED)
+
+
+def multilayer_norm_at(claim: MultilayerClaim, slopes: tuple[np.ndarray, ...], vector: np.ndarray) -> float:
+    """A proved lower bound of mu(J) at these slopes: the Rayleigh quotient of `vector`, rounded downwards.
+
+    **Raises:** `ValueError` for slopes outside the claim's interval, or a vector that is zero or not finite.
+    """
+    if not all(np.all((d >= claim.lower) & (d <= claim.upper)) for d in slopes):
+        raise ValueError(f"Slopes must lie in [{claim.lower!r}, {claim.upper!r}].")
+    if not np.all(np.isfinite(vector)) or not np.any(vector):
+        raise ValueError("`vector` must be finite and not zero.")
+    with precision(_PRECISIONS[0]):
+        x = BALLS.exact(vector[:, None])
+        y = x
+        for weight, d in zip(claim.weights, slopes, strict=True):
+            y = BALLS.diagonal(d) * (BALLS.exact(weight) * y)
+        return lower((x.transpose() * y)[0, 0] / (x.transpose() * x)[0, 0])
 
 
 def _holds(claim: MultilayerClaim, multipliers: tuple[np.ndarray, ...], arithmetic: Matrices[M]) -> bool:

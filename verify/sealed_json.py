@@ -1,11 +1,15 @@
 """Files of certificates: JSON with a seal over its content, in which float64 numbers are read back exactly."""
 
+import contextlib
 import hashlib
 import json
 import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 
 class CertificateError(ValueError):
@@ -59,6 +63,24 @@ def schema_of(path: str | os.PathLike[str]) -> str | None:
         return None
     schema = body.get("schema") if isinstance(body, dict) else None
     return schema if isinstance(schema, str) else None
+
+
+@contextlib.contextmanager
+def contents_explained(path: str | os.PathLike[str]) -> Iterator[None]:
+    """While a body is taken apart: whatever is missing or of the wrong kind becomes a `CertificateError`."""
+    try:
+        yield
+    except CertificateError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise CertificateError(f"{path}: a field is missing or of the wrong kind: {error!r}.") from error
+
+
+def vector(values: Any) -> np.ndarray:
+    """A JSON list of numbers."""
+    if type(values) is not list:
+        raise TypeError(f"{str(values)[:60]!r} is not a list of numbers")
+    return np.array([number(value) for value in values], dtype=np.float64)
 
 
 def number(value: Any) -> float:
