@@ -17,11 +17,14 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from .closed_form import Scaled, scale
+from .closed_form import Scaled, norm_product, scale
 from .inequality import Inequality
 
 # Strictly inside the region where the cut's own block stays positive definite when alpha = -beta.
 _INTERIOR = 1 - 1e-3
+# By how much each step of the recursion keeps more than the next one takes, and the constant part.
+_SLACK = 1.3
+_GROWTH = 1.05
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -90,6 +93,15 @@ class Family:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class Point:
+    """Values of all unknowns: rho, the multipliers by layer and then by layer of the head, and Q if there is one."""
+
+    rho: float
+    multipliers: tuple[np.ndarray, ...]
+    metric: np.ndarray | None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class ScaledFamily:
     """A family in coordinates where every gain is near 1, with feasible multipliers from a formula.
 
@@ -112,6 +124,17 @@ class ScaledFamily:
     def output_exponent(self) -> int:
         return self.interface_exponent + (self.head.output_exponent if self.head else 0)
 
+    def strictly_feasible(self) -> "Point":
+        """The closed form with some slack at every step, so that all matrices are positive definite."""
+        inner, layers = len(self.head.start) if self.head else 0, len(self.start)
+        joint = _SLACK * _GROWTH**inner if self.head else 1.0
+        levels = [joint * _SLACK * _GROWTH ** (layers - k) for k in range(layers + 1)]
+        multipliers = [lam * level for lam, level in zip(self.start, levels[1:], strict=True)]
+        if self.head:
+            multipliers += [lam * _SLACK * _GROWTH ** (inner - k) for k, lam in enumerate(self.head.start, 1)]
+        metric = joint * self.metric * np.eye(self.family.channels) if self.head else None
+        return Point(self.bound**2 * levels[0], tuple(multipliers), metric)
+
     def unscale(self, gain: float) -> float:
         """A scaled gain in the original units.
 
@@ -120,9 +143,24 @@ class ScaledFamily:
         return math.ldexp(gain, self.output_exponent)
 
 
+def family_norm_product(scaled: ScaledFamily) -> float:
+    """Gains of layers, the largest over all members, multiplied along every path and summed over paths."""
+    gains = [1.0]
+    for constraint in scaled.family.constraints:
+        steepest = max(np.abs(constraint.lower).max(), np.abs(constraint.upper).max())
+        gains.append(steepest * sum(_norm(a) * gains[j] for j, a in constraint.maps.items()))
+    joint = math.ldexp(sum(_norm(c) * gains[j] for j, c in scaled.family.output.items()), scaled.interface_exponent)
+    return float(joint * norm_product(scaled.head) if scaled.head else joint)
+
+
+def _norm(stack: np.ndarray) -> float:
+    return float(np.linalg.norm(stack, 2, axis=(1, 2)).max())
+
+
 def adjoint(matrices: np.ndarray) -> np.ndarray:
     """The conjugate transpose of every matrix of a stack."""
-    return np.conj(np.swapaxes(matrices, -1, -2))
+    result: np.ndarray = np.conj(np.swapaxes(matrices, -1, -2))
+    return result
 
 
 def scale_family(family: Family) -> ScaledFamily:
@@ -136,7 +174,8 @@ def scale_family(family: Family) -> ScaledFamily:
             last_use[j] = k
     for j in family.output:
         last_use[j] = len(family.constraints) + 1
-    alive, cut = [0], np.broadcast_to(np.eye(family.input_size, dtype=complex), (family.members,) + (family.input_size,) * 2)
+    alive, size = [0], family.input_size
+    cut = np.broadcast_to(np.eye(size, dtype=complex), (family.members, size, size))
     exponents, constraints, start = [0], [], []
     for k, constraint in enumerate(family.constraints, start=1):
         a, reference = _stack(family, constraint.maps, alive, exponents, len(constraint.lower))

@@ -1,12 +1,13 @@
 r"""The linear algebra of an interior-point iteration on stacks of Hermitian matrices with shared variables.
 
-A cone is the stack M_w(x) = M_0 + sum_r x_r (p_r^H q_r + q_r^H p_r) + sum_t sign_t K_t^H (X_t kron I) K_t, with scalars
-x_r for rows and symmetric matrices X_t, all shared by its members and by other cones. Everything an iteration needs of a
-Hermitian stack X is H X H^H with H the rows p, q and K_t stacked; no constraint matrix is formed.
+A cone is the stack M_w(x) = M_0 + sum_r x_r (p_r^H q_r + q_r^H p_r) + sum_t sign_t K_t^H (X_t kron I) K_t, with
+scalars x_r for rows and symmetric matrices X_t, all shared by its members and by other cones. Everything an iteration
+needs of a Hermitian stack X is H X H^H with H the rows p, q and K_t stacked; no constraint matrix is formed.
 """
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Mapping
 
 import numpy as np
@@ -95,8 +96,8 @@ class Cone:
                 else:
                     part[:, rows.kept] += answer
             p, q = p + size, q + size
-        for metric, part in zip(self.metrics, self._slices, strict=True):
-            result[:, part] = self._times(metric.maps, x)
+        for metric, place in zip(self.metrics, self._slices, strict=True):
+            result[:, place] = self._times(metric.maps, x)
         return result
 
     @property
@@ -121,7 +122,7 @@ class Cone:
     @functools.cached_property
     def _slices(self) -> list[slice]:
         ends = np.cumsum([2 * self._count, *(metric.channels * metric.copies for metric in self.metrics)])
-        return [slice(int(a), int(b)) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+        return [slice(int(a), int(b)) for a, b in itertools.pairwise(ends)]
 
     def matrix(self, x: np.ndarray, homogeneous: bool = False) -> np.ndarray:
         """M(x); without M_0 if `homogeneous`."""
@@ -144,6 +145,25 @@ class Cone:
         if self.constant is not None and not homogeneous:
             self._add_gram(m, self.constant, None)
         return m
+
+    def multiply(self, x: np.ndarray, right: np.ndarray) -> np.ndarray:
+        """(M(x) - M_0) R for a stack R, from the maps as they are."""
+        result = np.zeros_like(right)
+        for rows in self.rows:
+            lam, own = x[rows.variable], self._part(rows.block)
+            answer, image = right[:, own], self._times(rows.maps, right)
+            coupling, product = lam * (rows.lower + rows.upper), 2 * lam * rows.lower * rows.upper
+            result[:, own] += 2 * lam[rows.kept, None] * answer - coupling[rows.kept, None] * image[:, rows.kept]
+            back = product[:, None] * image
+            back[:, rows.kept] -= coupling[rows.kept, None] * answer
+            for j, a in rows.maps.items():
+                result[:, self._part(j)] += adjoint(a) @ back
+        for metric in self.metrics:
+            weight = metric.sign * np.kron(metric.symmetric(x), np.eye(metric.copies))
+            image = weight @ self._times(metric.maps, right)
+            for j, b in metric.maps.items():
+                result[:, self._part(j)] += image if b is None else adjoint(b) @ image
+        return result
 
     def _add_gram(self, m: np.ndarray, maps: Maps, weight: np.ndarray | None) -> None:
         """Adds K^H weight K, or -K^H K."""

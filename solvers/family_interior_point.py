@@ -8,8 +8,10 @@ upper bound. Both are kept, so that a run can be stopped at any time.
 """
 
 import dataclasses
+import functools
 import math
 import time
+from collections.abc import Iterable
 
 import numpy as np
 import scipy.linalg
@@ -17,40 +19,19 @@ from scipy.linalg.lapack import dpotrf, zpotrf
 
 from .family import Family, ScaledFamily, adjoint
 from .family_cone import Cone, Metric, Rows
-from .result import Limits, OnProgress, Progress, Status
+from .result import Limits, OnProgress, Progress, Solution, Status
 from .schur import scaled_cholesky
 
-_SLACK = 1.3
-_GROWTH = 1.05
 _STEP = 0.95
 _SHORTEST_STEP = 1e-6
 _FIRST_ACCURACY = 0.1
 _SHARPER = 0.1
 _INWARDS = 1e-3
-_FIRST_MEMBERS = 12
+_FIRST_MEMBERS = 24
 _MORE_MEMBERS = 12
 _ROUNDS = 40
 _CHUNK = 2**25
 _PRECISION = 0.05
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class FamilySolution:
-    """What the solver found, in scaled coordinates but for the bounds. Nothing here is proved.
-
-    **Attributes:** `bound`, `dual_bound`: of the gain, in the network's units; `multipliers`: by layer, then by layer
-    of the head; `metric`: Q, None without a head; `members`: how many frequencies were taken in.
-    """
-
-    status: Status
-    bound: float
-    dual_bound: float
-    multipliers: tuple[np.ndarray, ...]
-    metric: np.ndarray | None
-    members: int
-    iterations: int
-    seconds: float
-    history: tuple[Progress, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,7 +40,7 @@ class FamilyInteriorPoint:
 
     max_iterations: int = 100
 
-    def solve(self, scaled: ScaledFamily, limits: Limits, on_progress: OnProgress | None = None) -> FamilySolution:
+    def solve(self, scaled: ScaledFamily, limits: Limits, on_progress: OnProgress | None = None) -> Solution:
         """Multipliers within `limits.tolerance` of the optimum, or the best found when stopped, by Ctrl-C too."""
         run = _Run(scaled, limits, on_progress)
         try:
@@ -98,22 +79,9 @@ class _Run:
         self._report()
 
     def _start(self) -> np.ndarray:
-        """The closed form with a little slack at every step, so that all cones are strictly inside."""
-        family, head = self.scaled.family, self.scaled.head
-        layers = len(family.constraints)
-        inner = len(head.start) if head else 0
-        x = np.zeros(self.metric.stop)
-        first = _SLACK * _GROWTH**inner
-        levels = [first * _SLACK * _GROWTH ** (layers - k) if head else _SLACK * _GROWTH ** (layers - k)
-                  for k in range(1, layers + 1)]
-        x[: self.own] = np.concatenate([lam * level for lam, level in zip(self.scaled.start, levels, strict=True)])
-        if head:
-            x[self.own : self.rho] = np.concatenate(
-                [np.zeros(0), *(lam * _SLACK * _GROWTH ** (inner - k) for k, lam in enumerate(head.start, 1))])
-            a, b = np.triu_indices(family.channels)
-            x[self.metric] = np.where(a == b, first * self.scaled.metric, 0.0)
-        x[self.rho] = self.scaled.bound**2 * (levels[0] * _GROWTH if levels else first * _SLACK)
-        return x
+        point, (a, b) = self.scaled.strictly_feasible(), np.triu_indices(self.scaled.family.channels)
+        metric = np.zeros(0) if point.metric is None else point.metric[a, b]
+        return np.concatenate([*point.multipliers, [point.rho], metric])
 
     def cones(self, family: Family) -> list[Cone]:
         ends = np.cumsum([0, *(c.multipliers for c in family.constraints)])
@@ -143,7 +111,7 @@ class _Run:
     def exchange(self, max_iterations: int) -> Status:
         """Rounds of solving for some members, ever more accurately, and taking in those violated."""
         family = self.scaled.family
-        self.members = np.arange(0, family.members, max(1, family.members // _FIRST_MEMBERS))
+        self.members = np.arange(min(_FIRST_MEMBERS, family.members))
         point: _Point | None = self.first_point(self.start, None, self.members)
         accuracy = _FIRST_ACCURACY
         for _ in range(_ROUNDS):
@@ -203,7 +171,7 @@ class _Run:
             if whole and x[self.rho] < self.best[self.rho]:
                 self.best = x
             forms = [cone.forms(y) for cone, y in zip(cones, point.y, strict=True)]
-            residual = -sum(cone.gradient(f) for cone, f in zip(cones, forms, strict=True))
+            residual = -_total(cone.gradient(f) for cone, f in zip(cones, forms, strict=True))
             residual[self.rho] += 1
             residual[: self.rho] -= point.sign
             dual = sum(cone.cost(y) for cone, y in zip(cones, point.y, strict=True))
@@ -235,7 +203,7 @@ class _Run:
             share = min(1.0, 4 * share)
         z = [_inverse(stack) for stack in m]
         if former is None:
-            trace = sum(cone.gradient(cone.forms(inverse))[self.rho] for cone, inverse in zip(cones, z, strict=True))
+            trace = _total(cone.gradient(cone.forms(inverse)) for cone, inverse in zip(cones, z, strict=True))[self.rho]
             sign = 1 / trace / x[: self.rho] if self.signed else np.zeros(self.rho)
             return _Point(x, m, [inverse / trace for inverse in z], sign)
         known, point = former
@@ -252,8 +220,8 @@ class _Run:
         order = sum(cone.order * cone.members for cone in cones) + signed * self.rho
         gap = _inner(point.m, point.y) + lam @ point.sign
         mu = gap / order
-        schur = sum(cone.schur(a, b) for cone, a, b in zip(cones, z_forms, y_forms, strict=True))
-        target_gradient = sum(cone.gradient(f) for cone, f in zip(cones, z_forms, strict=True))
+        schur = _total(cone.schur(a, b) for cone, a, b in zip(cones, z_forms, y_forms, strict=True))
+        target_gradient = _total(cone.gradient(f) for cone, f in zip(cones, z_forms, strict=True))
         if self.signed:
             target_gradient[: self.rho] += 1 / lam
             np.einsum("ii->i", schur)[: self.rho] += point.sign / lam
@@ -266,7 +234,7 @@ class _Run:
         # Predictor: the affine direction, whose success decides how far mu is lowered.
         dx = solve(-cost)
         ds = [cone.matrix(dx, homogeneous=True) for cone in cones]
-        k = [inverse @ d for inverse, d in zip(z, ds, strict=True)]
+        k = [adjoint(cone.multiply(dx, inverse)) for cone, inverse in zip(cones, z, strict=True)]
         dy = [-y - _hermitian(a @ y) for y, a in zip(point.y, k, strict=True)]
         dsign = -point.sign * (1 + dx[: self.rho] / lam)
         primal, dual = self.lengths(point, dx, ds, dy, dsign)
@@ -280,12 +248,12 @@ class _Run:
         second = [_hermitian(a @ d) for a, d in zip(k, dy, strict=True)]
         second_sign = signed * dx[: self.rho] * dsign / lam
         right = target * target_gradient - cost
-        right -= sum(cone.gradient(cone.forms(s)) for cone, s in zip(cones, second, strict=True))
+        right -= _total(cone.gradient(cone.forms(s)) for cone, s in zip(cones, second, strict=True))
         right[: self.rho] -= second_sign
         dx = solve(right)
         ds = [cone.matrix(dx, homogeneous=True) for cone in cones]
-        dy = [target * inverse - y - _hermitian(inverse @ (d @ y)) - s
-              for inverse, y, d, s in zip(z, point.y, ds, second, strict=True)]
+        dy = [target * inverse - y - _hermitian(inverse @ cone.multiply(dx, y)) - s
+              for cone, inverse, y, s in zip(cones, z, point.y, second, strict=True)]
         dsign = signed * (target / lam - second_sign) - point.sign * (1 + dx[: self.rho] / lam)
         primal, dual = (_STEP * length for length in self.lengths(point, dx, ds, dy, dsign))
         if not max(primal, dual) >= _SHORTEST_STEP:
@@ -314,19 +282,30 @@ class _Run:
         if self.on_progress:
             self.on_progress(progress)
 
-    def solution(self, status: Status) -> FamilySolution:
+    def solution(self, status: Status) -> Solution:
         family, head, last = self.scaled.family, self.scaled.family.head, self.history[-1]
         counts = [c.multipliers for c in family.constraints] + [c.groups for c in (head.constraints if head else ())]
-        metric = None
+        metric = np.zeros((family.channels, family.channels))
         if head:
             a, b = np.triu_indices(family.channels)
-            metric = np.zeros((family.channels, family.channels))
             metric[a, b] = metric[b, a] = self.best[self.metric]
-        return FamilySolution(
-            status=status, bound=last.bound, dual_bound=last.dual_bound,
-            multipliers=tuple(np.split(self.best[: self.rho], np.cumsum(counts)[:-1])), metric=metric,
-            members=len(self.members), iterations=self.iteration, seconds=time.perf_counter() - self.begin,
-            history=tuple(self.history))
+        return Solution(
+            status=status,
+            bound=last.bound,
+            dual_bound=last.dual_bound,
+            multipliers=tuple(np.split(self.best[: self.rho], np.cumsum(counts)[:-1])),
+            iterations=self.iteration,
+            seconds=time.perf_counter() - self.begin,
+            solver="family_interior_point",
+            version="",
+            history=tuple(self.history),
+            detail=f"{len(self.members)} of {family.members} frequencies were needed",
+            metrics=(metric,) if head else (),
+        )
+
+
+def _total(parts: Iterable[np.ndarray]) -> np.ndarray:
+    return functools.reduce(np.add, parts)
 
 
 def _inverse(stack: np.ndarray) -> np.ndarray:

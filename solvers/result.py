@@ -68,7 +68,7 @@ class Solution:
 
     **Attributes:** `bound`: the gain the multipliers give in floating point, in the network's units; `dual_bound`: no
     multipliers give less (0 if unknown); `multipliers`: one array per layer, in scaled coordinates; `history`: the
-    course; `solver`, `version`: who.
+    course; `solver`, `version`: who; `metrics`: symmetric matrices found beside the multipliers, in scaled coordinates.
     """
 
     status: Status
@@ -81,3 +81,4 @@ class Solution:
     version: str
     history: tuple[Progress, ...] = ()
     detail: str = ""
+    metrics: tuple[np.ndarray, ...] = ()

@@ -8,6 +8,6 @@ from .check import Verdict as Verdict
 from .check import check as check
 from .inspection import inspect as inspect
 from .lipschitz import LipschitzReport as LipschitzReport
-from .lipschitz import TooLargeError as TooLargeError
 from .lipschitz import lipschitz as lipschitz
 from .lower_bound import Witness as Witness
+from .memory import TooLargeError as TooLargeError

@@ -33,8 +33,10 @@ from .doctor import diagnose
 from .inspection import inspect as inspect_graph
 from .inspection import summarise
 from .interruption import Interruption
-from .lipschitz import Solver, Stage
+from .lipschitz import Stage
 from .lipschitz import lipschitz as bound_lipschitz
+from .mode import Mode
+from .neuron import Solver
 from .outcomes import ExitCode, error_console, fail, failures_explained
 from .result_json import check_json, diagnosis_json, inspection_json, refusal_json, result_json
 from .sealed_json import schema_of
@@ -63,6 +65,19 @@ class SolverName(enum.Enum):
     @property
     def conic(self) -> bool:
         return self in (SolverName.CLARABEL, SolverName.SCS, SolverName.MOSEK)
+
+
+class ModeName(enum.Enum):
+    """What `--mode` accepts."""
+
+    AUTO = "auto"
+    NEURON = "neuron"
+    SPECTRAL = "spectral"
+    ROESSER = "roesser"
+
+    @property
+    def mode(self) -> Mode | None:
+        return None if self is ModeName.AUTO else Mode[self.name]
 
 
 class FormName(enum.Enum):
@@ -105,6 +120,9 @@ _Tolerance = Annotated[float, typer.Option(help="Relative distance of the bound 
 _SolverOption = Annotated[
     SolverName, typer.Option("--solver", help="Who finds the multipliers; all are checked alike.")
 ]
+_ModeOption = Annotated[
+    ModeName, typer.Option("--mode", help="How multipliers are shared: by none, or by a channel's pixels.")
+]
 _FormOption = Annotated[
     FormName | None,
     typer.Option("--form", help="How the problem is posed to a conic solver.", show_default="chain"),
@@ -125,6 +143,7 @@ class _Question:
     certificate: Path | None
     tolerance: float
     time_limit: float
+    mode: ModeName
     solver: SolverName
     form: FormName | None
     seed: int
@@ -137,6 +156,10 @@ class _Question:
             raise typer.BadParameter(f"{self.below} is no bound on a Lipschitz constant.", param_hint="--below")
         if self.form is not None and not self.solver.conic:
             raise typer.BadParameter("only clarabel, scs and mosek are given a form.", param_hint="--form")
+        if self.mode is ModeName.SPECTRAL and self.solver is not SolverName.AUTO:
+            raise typer.BadParameter("the mode spectral has a solver of its own.", param_hint="--solver")
+        if self.mode is ModeName.ROESSER and not (self.solver.conic or self.solver is SolverName.AUTO):
+            raise typer.BadParameter("the mode roesser takes clarabel, scs or mosek.", param_hint="--solver")
 
     @property
     def target(self) -> Path:
@@ -177,7 +200,8 @@ def _answer(question: _Question, with_graph: bool) -> ExitCode:
             remaining = max(question.time_limit - imported, 1e-3)
             limits = Limits(tolerance=question.tolerance, time_limit=remaining)
             report = bound_lipschitz(
-                graph, solver, limits, seed=question.seed, on_progress=display.on_progress, on_stage=on_stage
+                graph, solver, limits, mode=question.mode.mode, seed=question.seed,
+                on_progress=display.on_progress, on_stage=on_stage,
             )
         interruption.shielded = True
         seconds = {"import": imported, **report.seconds, "total": time.perf_counter() - begin}
@@ -211,6 +235,7 @@ def verify(
     certificate: _Target = None,
     tolerance: _Tolerance = 1e-6,
     time_limit: _TimeLimit = math.inf,
+    mode: _ModeOption = ModeName.AUTO,
     solver: _SolverOption = SolverName.AUTO,
     form: _FormOption = None,
     seed: _Seed = 0,
@@ -220,7 +245,8 @@ def verify(
     """Shows the layer graph, proves an upper bound on the l2 Lipschitz constant, and finds witnesses from below."""
     with failures_explained():
         question = _Question(model=model, as_json=as_json, certificate=certificate, tolerance=tolerance,
-                             time_limit=time_limit, solver=solver, form=form, seed=seed, quiet=quiet, below=below)
+                             time_limit=time_limit, mode=mode, solver=solver, form=form, seed=seed, quiet=quiet,
+                             below=below)
         raise typer.Exit(_answer(question, with_graph=True))
 
 
@@ -231,6 +257,7 @@ def lipschitz(
     certificate: _Target = None,
     tolerance: _Tolerance = 1e-6,
     time_limit: _TimeLimit = math.inf,
+    mode: _ModeOption = ModeName.AUTO,
     solver: _SolverOption = SolverName.AUTO,
     form: _FormOption = None,
     seed: _Seed = 0,
@@ -240,7 +267,8 @@ def lipschitz(
     """The Lipschitz bounds of `verify`, without the layer graph."""
     with failures_explained():
         question = _Question(model=model, as_json=as_json, certificate=certificate, tolerance=tolerance,
-                             time_limit=time_limit, solver=solver, form=form, seed=seed, quiet=quiet, below=below)
+                             time_limit=time_limit, mode=mode, solver=solver, form=form, seed=seed, quiet=quiet,
+                             below=below)
         raise typer.Exit(_answer(question, with_graph=False))
 
 

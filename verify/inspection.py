@@ -6,11 +6,9 @@ import math
 import numpy as np
 from netgain.layers import Activation, Graph, MaxPool
 from netgain.layers.dynamics import Dynamics, lower
-from netgain.solvers.closed_form import Scaled, compress, scale
-from netgain.solvers.result import Cost
 
-from .constraints import constraint_rows, to_inequality
-from .lipschitz import MEMORY_SHARE, available_memory, default_solver, require_memory_for_rows
+from .memory import available_memory
+from .modes import Prediction, predictions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,18 +28,13 @@ class NodeSummary:
 
 @dataclasses.dataclass(frozen=True)
 class Inspection:
-    """The layer graph, its dynamical system, and what the solver for its size would take."""
+    """The layer graph, its dynamical system, and what each mode would take."""
 
     name: str
     nodes: tuple[NodeSummary, ...]
     dynamics: Dynamics
-    cost: Cost
+    predictions: tuple[Prediction, ...]
     available_memory: int
-
-    @property
-    def fits(self) -> bool:
-        """Whether this solver has the memory it needs."""
-        return self.cost.memory <= MEMORY_SHARE * self.available_memory
 
     @property
     def neurons(self) -> int:
@@ -65,12 +58,5 @@ def summarise(graph: Graph) -> tuple[NodeSummary, ...]:
 
 
 def inspect(graph: Graph) -> Inspection:
-    """Everything there is to say about a network before the solve.
-
-    **Raises:** `TooLargeError` if not even the rows of its inequality fit into memory.
-    """
-    require_memory_for_rows(graph)
-    scaled: Scaled = scale(compress(to_inequality(constraint_rows(graph))))
-    cost = default_solver(scaled).predict(scaled)
-    return Inspection(graph.name, summarise(graph), lower(graph), cost, available_memory())
-
+    """Everything there is to say about a network before the solve."""
+    return Inspection(graph.name, summarise(graph), lower(graph), predictions(graph), available_memory())

@@ -5,41 +5,24 @@ import enum
 import math
 import time
 from collections.abc import Callable
-from typing import Protocol
 
-import psutil
-from netgain.layers import Graph, MaxPool
-from netgain.layers.dynamics import lower
-from netgain.solvers.closed_form import ClosedForm, Scaled, compress, norm_product, scale
-from netgain.solvers.dual_scaling import DualScaling
+import numpy as np
+from netgain.layers import Graph
 from netgain.solvers.gradient_system import GradientSystem
-from netgain.solvers.interior_point import InteriorPoint
 from netgain.solvers.result import Limits, OnProgress, Solution, Status
-from netgain.solvers.structure import structure
 from threadpoolctl import threadpool_limits
 
 from .certificate import Certificate
-from .constraints import Rows, constraint_rows, to_inequality
+from .channelwise import ModeError
 from .lower_bound import UndecidedError, Witness, WitnessSearch
-from .proof import prove
+from .mode import Mode
+from .modes import Realisation, choose
+from .neuron import Neuron, Solver, unrolled
+from .roesser import Roesser, roesser
 from .rounding import rounded_down, rounded_up
+from .spectral import spectral
 
 _LONGEST_SEARCH = 20.0
-# Of the rows and of the blocks of M: what the scaling and the checker hold at a time. An M of order 7292 with a block
-# of order 4704 was measured to take 2.8 GB.
-_COPIES = 8
-MEMORY_SHARE = 0.8
-# From this order of M on the barrier method is faster where the pattern is wide.
-_LARGE = 1000
-
-
-class Solver(Protocol):
-    """What turns an inequality into multipliers."""
-
-    def memory(self, scaled: Scaled) -> int:
-        """Bytes a solve will need, to within a factor of about two."""
-
-    def solve(self, scaled: Scaled, limits: Limits, on_progress: OnProgress | None = None) -> Solution: ...
 
 
 class Stage(enum.Enum):
@@ -48,10 +31,6 @@ class Stage(enum.Enum):
     SOLVE = "solving"
     PROVE = "proving"
     WITNESS = "searching a witness"
-
-
-class TooLargeError(MemoryError):
-    """The solver asked for would need more memory than there is; the text names one that does not."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -63,7 +42,7 @@ class LipschitzReport:
     `norm_product` the bound of composition (floating point).
 
     **Attributes:** `upper`: inf where nothing could be proved; `solution`: the solver's view, unproved; `seconds`: by
-    stage; `notes`: what a reader should know.
+    stage; `mode`: the realisation solved; `notes`: what a reader should know.
     """
 
     name: str
@@ -75,6 +54,7 @@ class LipschitzReport:
     witness: Witness | None
     solution: Solution
     seconds: dict[str, float]
+    mode: Mode = Mode.NEURON
     notes: tuple[str, ...] = ()
 
     @property
@@ -104,6 +84,7 @@ def lipschitz(
     solver: Solver | None = None,
     limits: Limits | None = None,
     *,
+    mode: Mode | None = None,
     seed: int = 0,
     lower_bounds: bool = True,
     on_progress: OnProgress | None = None,
@@ -111,13 +92,16 @@ def lipschitz(
 ) -> LipschitzReport:
     """Bounds the l2 Lipschitz constant of a network from above, with proof, and from below, with witnesses.
 
-    **Arguments:** `solver`: `default_solver` unless it would not fit into memory, then `ClosedForm()`, and a note
-    says so; `limits`: tolerance and seconds for everything; `seed`: of the search for lower bounds.
+    **Arguments:** `mode`: the realisation; None chooses the tightest that is predicted to be done in time, and a note
+    says which. `solver`: of the mode `neuron`, the default being that for the size of the network, unless it would not
+    fit into memory, then `ClosedForm()`, and a note says so; of the mode `roesser` a `Conic`; `spectral` has its own.
+    `limits`: tolerance and seconds for everything; `seed`: of the search for lower bounds.
 
-    **Raises:** `TooLargeError` if the solver asked for cannot fit into memory; `ModelError` if the
-    graph has a layer without an incremental constraint.
+    **Raises:** `TooLargeError` if what was asked for cannot fit into memory; `ModeError` if the mode does not apply to
+    the network; `ModelError` if the graph has a layer without an incremental constraint.
 
-    **Source:** the inequality of arXiv 2405.01125 with one multiplier per neuron, as in Fazlyab et al. (2019).
+    **Source:** the inequality of arXiv 2405.01125, with one multiplier per neuron as in Fazlyab et al. (2019) or one
+    per channel.
     """
     limits = limits or Limits()
     announce = on_stage or (lambda stage: None)
@@ -128,24 +112,25 @@ def lipschitz(
     # numpy and scipy each bring a pool of BLAS threads; taking turns, they wait for each other ten times as long as one
     # thread works.
     with threadpool_limits(limits=1, user_api="blas"):
-        require_memory_for_rows(graph)
-        rows = constraint_rows(graph)
-        scaled = scale(compress(to_inequality(rows)))
-        chosen = _choose(solver, scaled, notes)
+        realisation, neuron = _realisation(graph, solver, limits, mode, notes)
         announce(Stage.SOLVE)
         share = dataclasses.replace(limits, time_limit=0.8 * limits.time_limit)
         try:
-            solution = chosen.solve(scaled, share, on_progress)
+            solution, certificate = realisation.solve(share, on_progress), None
         except KeyboardInterrupt:
             # Only solvers of others let this through: they keep no point to go on with.
-            solution = dataclasses.replace(ClosedForm().solve(scaled, limits), status=Status.INTERRUPTED)
+            solution = dataclasses.replace(realisation.closed_form(), status=Status.INTERRUPTED)
         seconds["solve"] = time.perf_counter() - begin
 
         announce(Stage.PROVE)
-        certificate = prove(graph, scaled, solution) if solution.status.has_multipliers else None
-        if certificate is None and not isinstance(chosen, ClosedForm):
-            notes.append(f"The multipliers of {solution.solver} prove nothing; the bound is that of the closed form.")
-            certificate = prove(graph, scaled, ClosedForm().solve(scaled, limits))
+        if solution.status.has_multipliers:
+            certificate = realisation.prove(solution)
+        if certificate is None:
+            certificate = _proved_closed_form(realisation)
+            instead = "; the bound is that of the closed form" if certificate else ""
+            notes.append(f"The multipliers of {solution.solver} prove nothing{instead}.")
+        if neuron and realisation.mode is not Mode.NEURON:
+            certificate = _better(neuron, certificate, notes)
         seconds["prove"] = time.perf_counter() - begin - seconds["solve"]
 
         slope_bound, witness = 0.0, None
@@ -153,7 +138,7 @@ def lipschitz(
             remaining = max(limits.time_limit - (time.perf_counter() - begin), 1e-3)
             try:
                 announce(Stage.WITNESS)
-                slope_bound, witness = _lower_bounds(graph, rows, scaled, seed, min(remaining, _LONGEST_SEARCH))
+                slope_bound, witness = _lower_bounds(graph, neuron, seed, min(remaining, _LONGEST_SEARCH))
             except KeyboardInterrupt:
                 notes.append("Interrupted during the search for lower bounds.")
             except UndecidedError as error:
@@ -165,72 +150,68 @@ def lipschitz(
         upper=certificate.value if certificate else math.inf,
         lower=witness.ratio if witness else 0.0,
         slope_bound=slope_bound,
-        norm_product=norm_product(scaled),
+        norm_product=realisation.norm_product,
         certificate=certificate,
         witness=witness,
         solution=solution,
         seconds=seconds,
+        mode=realisation.mode,
         notes=tuple(notes),
     )
 
 
-def _lower_bounds(graph: Graph, rows: Rows, scaled: Scaled, seed: int, time_limit: float) -> tuple[float, Witness]:
-    """The gain of the best slopes, and the better of two witnesses: one sought near these slopes, one freely."""
-    slopes = GradientSystem(seed=seed, time_limit=time_limit / 2).solve(scaled.inequality)
-    layers = zip(rows.activations, slopes.slopes, strict=True)
-    wanted = {layer.node: values for layer, values in layers if layer.coupled == 1}
-    search = WitnessSearch(seed=seed, time_limit=time_limit / 4)
-    witnesses = [search.find(graph, wish) for wish in ((wanted, None) if wanted else (None,))]
-    return scaled.unscale(slopes.value), max(witnesses, key=lambda witness: witness.ratio)
+def _realisation(
+    graph: Graph, solver: Solver | None, limits: Limits, mode: Mode | None, notes: list[str]
+) -> tuple[Realisation, Neuron | None]:
+    """What to solve, and the network unrolled if that was built on the way."""
+    if mode is None and solver is None:
+        chosen, neuron = choose(graph, limits, notes)
+    elif mode is None or mode is Mode.NEURON:
+        chosen = neuron = unrolled(graph)
+    elif mode is Mode.SPECTRAL:
+        if solver is not None:
+            raise ModeError(f"The mode `spectral` has a solver of its own and takes no {solver}.")
+        return spectral(graph), None
+    else:
+        return _roesser(graph, solver), None
+    return (chosen.with_solver(solver, notes), neuron) if chosen is neuron else (chosen, neuron)
 
 
-def _choose(solver: Solver | None, scaled: Scaled, notes: list[str]) -> Solver:
-    chosen = solver or default_solver(scaled)
-    needed, available = chosen.memory(scaled), available_memory()
-    if needed <= MEMORY_SHARE * available:
-        return chosen
-    text = (
-        f"{chosen} would need {needed / 2**30:.1f} GiB for {scaled.inequality.multipliers} multipliers; "
-        f"{available / 2**30:.1f} GiB are free."
-    )
+def _proved_closed_form(realisation: Realisation) -> Certificate | None:
+    formula = realisation.closed_form()
+    return realisation.prove(formula) if formula.status.has_multipliers else None
+
+
+def _roesser(graph: Graph, solver: Solver | None) -> Roesser:
     if solver is None:
-        notes.append(f"{text} The bound is that of the closed form.")
-        return ClosedForm()
-    others: tuple[Solver, ...] = (InteriorPoint(), DualScaling(), ClosedForm())
-    fitting = [other for other in others if other.memory(scaled) <= MEMORY_SHARE * available]
-    names = ", ".join(map(str, fitting)) or "none"
-    raise TooLargeError(f"{text} These solvers fit: {names}; without a choice (--solver auto) the first is used.")
+        return roesser(graph)
+    backend = getattr(solver, "backend", None)
+    if backend is None:
+        raise ModeError(f"The mode `roesser` is solved by conic solvers, not by {solver}.")
+    return roesser(graph, backend)
 
 
-def default_solver(scaled: Scaled) -> InteriorPoint | DualScaling:
-    """The solver for an inequality of this size and shape: the one with few iterations, or the one with cheap ones.
-
-    Deep narrow networks stay with the former whatever their size: their pattern keeps its iterations cheap.
-    """
-    order, entries = sum(scaled.inequality.sizes), structure(scaled.inequality).factor_entries
-    return DualScaling() if order > _LARGE and 8 * entries > order**2 else InteriorPoint()
-
-
-def require_memory_for_rows(graph: Graph) -> None:
-    """Refuses a network whose rows, one dense matrix for each pair of coupled layers, and blocks of M would not fit.
-
-    **Raises:** `TooLargeError`, before anything is allocated.
-    """
-    sizes = {node: math.prod(graph.shape(node)) for node in graph.order}
-    system = lower(graph)
-    entries = sizes[graph.output] * sum(sizes[node] for node in system.output_reads)
-    for step in system.steps:
-        layer = graph.layer(step.node)
-        rows = sizes[step.node] * (math.prod(layer.kernel) if isinstance(layer, MaxPool) else 1)
-        entries += rows * sum(sizes[node] for node in step.reads) + sizes[step.node] ** 2
-    needed, available = _COPIES * 8 * entries, available_memory()
-    if needed > MEMORY_SHARE * available:
-        raise TooLargeError(
-            f"Unrolled to matrices, the layers of this network would need {needed / 2**30:.1f} GiB; "
-            f"{available / 2**30:.1f} GiB are free. Large images are out of reach of this version."
-        )
+def _better(neuron: Neuron, certificate: Certificate | None, notes: list[str]) -> Certificate | None:
+    """The certificate, or that of the unrolled network's closed form if it claims less: on small images it may."""
+    if certificate is not None and neuron.closed_form().bound >= certificate.value:
+        return certificate
+    other = neuron.prove(neuron.closed_form())
+    if other is None or (certificate is not None and other.value >= certificate.value):
+        return certificate
+    notes.append("The bound is that of the unrolled network's closed form, which is smaller.")
+    return other
 
 
-def available_memory() -> int:
-    """Bytes that can still be allocated without swapping."""
-    return int(psutil.virtual_memory().available)
+def _lower_bounds(graph: Graph, neuron: Neuron | None, seed: int, time_limit: float) -> tuple[float, Witness]:
+    """The gain of the best slopes, and the better of two witnesses: one sought near these slopes, one freely."""
+    slope_bound = 0.0
+    wishes: list[dict[str, np.ndarray] | None] = [None]
+    if neuron is not None:
+        slopes = GradientSystem(seed=seed, time_limit=time_limit / 2).solve(neuron.scaled.inequality)
+        layers = zip(neuron.rows.activations, slopes.slopes, strict=True)
+        wanted = {layer.node: values for layer, values in layers if layer.coupled == 1}
+        slope_bound = neuron.scaled.unscale(slopes.value)
+        wishes = [wanted, None] if wanted else [None]
+    search = WitnessSearch(seed=seed, time_limit=time_limit / 4)
+    witnesses = [search.find(graph, wish) for wish in wishes]
+    return slope_bound, max(witnesses, key=lambda witness: witness.ratio)

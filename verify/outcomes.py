@@ -14,7 +14,7 @@ from netgain.solvers.availability import SolverUnavailable
 from rich.console import Console
 
 from .certificate import CertificateError
-from .lipschitz import TooLargeError
+from .memory import TooLargeError
 
 
 class ExitCode(enum.IntEnum):

@@ -52,6 +52,7 @@ def result_json(
         "norm_product": number_or_null(report.norm_product),
         "gap": number_or_null(report.gap),
         "proved": report.proved,
+        "mode": report.mode.value,
         "claim": None if claim is None else {"below": claim.value, "verdict": claim.standing.name.lower()},
         "solver": {
             "name": solution.solver,
@@ -100,6 +101,10 @@ def inspection_json(inspection: Inspection, source: Source) -> dict[str, Any]:
         "tool": tool(),
         "model": dataclasses.asdict(source),
         **dataclasses.asdict(inspection),
+        "predictions": [
+            {**dataclasses.asdict(prediction), "mode": prediction.mode.value, "fits": prediction.fits}
+            for prediction in inspection.predictions
+        ],
         "neurons": inspection.neurons,
     }
 

@@ -19,6 +19,8 @@ from .claim import Claim
 from .doctor import Diagnosis
 from .inspection import Inspection, NodeSummary
 from .lipschitz import LipschitzReport, Stage
+from .mode import Mode
+from .modes import Prediction
 from .rounding import rounded_down, rounded_up
 
 _PIPED_WIDTH = 240
@@ -89,13 +91,19 @@ def show_inspection(console: Console, inspection: Inspection) -> None:
     if steps:
         _show_table(console, ("time step", "reads", "state before it (cut)", "width"), _shortened(steps))
         console.print()
-    cost = inspection.cost
-    show_line(console, "inequality", f"order {cost.order}, {cost.multipliers} multipliers for {inspection.neurons} "
-                                 f"neurons, widest cut {inspection.dynamics.widest_cut}")
-    show_line(console, "solve", f"interior_point: about {memory_text(cost.memory)} and {duration_text(cost.seconds)}")
-    available = inspection.available_memory
-    fits = "it fits" if inspection.fits else "too little: `verify` falls back to the closed form"
-    show_line(console, "memory free", f"{memory_text(available)}: {fits}")
+    _show_table(console, ("mode", "multipliers", "order", "memory", "time", ""),
+                [_prediction(prediction) for prediction in inspection.predictions])
+    console.print()
+    show_line(console, "neurons", f"{inspection.neurons}, widest cut {inspection.dynamics.widest_cut}")
+    show_line(console, "memory free", memory_text(inspection.available_memory))
+
+
+def _prediction(prediction: Prediction) -> tuple[str, ...]:
+    if prediction.obstacle:
+        return prediction.mode.value, "", "", "", "", prediction.obstacle
+    size = str(prediction.multipliers), str(prediction.order)
+    room = "" if prediction.fits else "does not fit into memory"
+    return prediction.mode.value, *size, memory_text(prediction.memory), duration_text(prediction.seconds), room
 
 
 def _shortened(rows: Sequence[tuple[str, ...]]) -> Sequence[tuple[str, ...]]:
@@ -113,7 +121,10 @@ def show_report(
     solution = report.solution
     console.print(_title(graph), soft_wrap=True)
     _show_meaning(console)
-    show_bound(console, "norm product", rounded_up(report.norm_product), ">= L; in floating point")
+    if report.norm_product < math.inf:
+        show_bound(console, "norm product", rounded_up(report.norm_product), ">= L; in floating point")
+    if report.mode is not Mode.NEURON:
+        show_line(console, "mode", report.mode.value)
     if report.certificate is not None:
         arithmetic = arithmetic_text(report.certificate.arithmetic)
         show_bound(console, "certified", rounded_up(report.upper), f">= L; proved in {arithmetic}", "bold green")

@@ -7,9 +7,11 @@ import json
 import math
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
+import psutil
 import pytest
 from netgain import layers
 from netgain.layers.formats import save_npz
@@ -22,7 +24,7 @@ TINY = {"W1": np.array([[1.0], [1.0]]), "b1": np.array([1.0, -1.0]), "W2": np.ar
 
 
 # The package exports a function of the same name as this module.
-QUESTION = sys.modules["netgain.verify.lipschitz"]
+QUESTION = sys.modules["netgain.verify.neuron"]
 
 
 def run(*arguments: object) -> Result:
@@ -215,7 +217,7 @@ def test_failures_on_the_way(
 
 
 def test_a_solve_that_does_not_fit_names_what_does(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(QUESTION, "available_memory", lambda: 900)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=900))
     result = run("verify", model, "--solver", "interior-point")
     assert result.exit_code == ExitCode.NUMERICAL
     assert "ClosedForm" in result.stderr
@@ -309,7 +311,7 @@ def test_a_truncated_or_missing_certificate_is_refused(model: Path) -> None:
 def test_inspect_and_doctor_print_json(model: Path) -> None:
     content = json.loads(run("inspect", model, "--json").stdout)
     assert content["schema"] == "netgain-inspection/1"
-    assert content["cost"]["multipliers"] == content["neurons"] == 2
+    assert content["predictions"][0]["multipliers"] == content["neurons"] == 2
     content = json.loads(run("doctor", "--json").stdout)
     assert content["schema"] == "netgain-doctor/1"
     assert content["solvers"]["scs"]["usable"]

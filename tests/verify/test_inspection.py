@@ -1,13 +1,24 @@
 """What a network is said to be, and to cost, before anything is solved."""
 
-import sys
+from types import SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
-from netgain.layers import Add, Affine, Graph, GraphBuilder, GroupSort, LeakyRelu, Relu, Softmax, sequential
+from netgain.layers import (
+    Add,
+    Affine,
+    Convolution,
+    Flatten,
+    Graph,
+    GraphBuilder,
+    GroupSort,
+    LeakyRelu,
+    Relu,
+    Softmax,
+    sequential,
+)
 from netgain.verify import inspect
-
-INSPECTION = sys.modules["netgain.verify.inspection"]
 
 
 def residual() -> Graph:
@@ -40,7 +51,7 @@ def test_slopes_of_a_layer_are_those_of_all_its_neurons() -> None:
 
 def test_groups_share_a_multiplier() -> None:
     inspection = inspect(sequential((4,), [Affine(np.eye(4)), GroupSort(2), Affine(np.eye(4))]))
-    assert inspection.cost.multipliers == 2
+    assert inspection.predictions[0].multipliers == 2
     assert inspection.neurons == 4
     assert any("groups of 2" in node.slopes for node in inspection.nodes)
 
@@ -48,20 +59,30 @@ def test_groups_share_a_multiplier() -> None:
 def test_a_linear_network_has_no_steps() -> None:
     inspection = inspect(sequential((2,), [Affine(np.eye(2))]))
     assert inspection.dynamics.steps == ()
-    assert inspection.cost.multipliers == 0
+    assert inspection.predictions[0].multipliers == 0
 
 
 def test_cost_grows_with_the_network_and_is_held_against_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     def network(width: int) -> Graph:
         return sequential((width,), [Affine(np.eye(width)), Relu(), Affine(np.eye(width))])
 
-    small, large = inspect(network(2)), inspect(network(60))
-    assert small.cost.memory < large.cost.memory
-    assert small.cost.order < large.cost.order
+    small, large = (inspect(network(width)).predictions[0] for width in (2, 60))
+    assert small.memory < large.memory
+    assert small.order < large.order
     assert large.fits
-    monkeypatch.setattr(INSPECTION, "available_memory", lambda: large.cost.memory)
-    assert not inspect(network(60)).fits
-    assert inspect(network(2)).fits
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=large.memory))
+    assert not large.fits
+    assert small.fits
+
+
+def test_every_mode_is_predicted_or_says_why_not() -> None:
+    dense = sequential((3,), [Affine(np.eye(3)), Relu(), Affine(np.eye(3))])
+    assert [bool(p.obstacle) for p in inspect(dense).predictions] == [False, True, True]
+    kernel = np.ones((2, 2, 3, 3))
+    image = sequential((2, 6, 6), [Convolution(kernel), Relu(), Convolution(kernel), Relu(), Flatten(),
+                                   Affine(np.ones((2, 8)))])
+    assert [p.mode.value for p in inspect(image).predictions if not p.obstacle] == ["neuron", "spectral", "roesser"]
+    assert [p.multipliers for p in inspect(image).predictions[:1]] == [2 * 16 + 2 * 4]
 
 
 def test_softmax_is_one_group() -> None:

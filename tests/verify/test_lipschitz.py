@@ -24,7 +24,9 @@ from netgain.layers import (
 )
 from netgain.solvers import ClosedForm, InteriorPoint, Limits, Status
 from netgain.solvers.conic import Backend, Conic
-from netgain.verify.lipschitz import Stage, TooLargeError
+from netgain.verify.lipschitz import Stage
+from netgain.verify.memory import TooLargeError
+from netgain.verify.mode import Mode
 
 
 def mlp(seed, sizes, activation=None, gain=None, bias=True):
@@ -143,12 +145,16 @@ def test_no_memory_is_said_before_the_solve(monkeypatch):
     assert report.proved
 
 
-@pytest.mark.parametrize("question", [verify.lipschitz, verify.inspect])
-def test_a_network_too_large_to_unroll_is_refused_before_it_is(question):
+def test_a_network_too_large_for_every_mode_is_refused_before_anything_is_built():
     convolution = Convolution(np.ones((64, 64, 3, 3)), padding=((1, 1), (1, 1)))
     graph = sequential((64, 224, 224), [convolution, Relu(), convolution])
     with pytest.raises(TooLargeError, match="Unrolled to matrices"):
-        question(graph)
+        verify.lipschitz(graph, mode=Mode.NEURON)
+    assert not any(prediction.fits for prediction in verify.inspect(graph).predictions[:1])
+    huge = sequential((64, 4096, 4096), [convolution, Relu(), convolution])
+    for mode in (None, Mode.SPECTRAL):
+        with pytest.raises(TooLargeError, match="frequencies"):
+            verify.lipschitz(huge, mode=mode)
 
 
 def test_useless_multipliers_are_not_believed():

@@ -29,6 +29,7 @@ RESULT: dict[str, Any] = {
     "norm_product": NUMBER,
     "gap": NUMBER,
     "proved": bool,
+    "mode": str,
     "claim": {"below": NUMBER, "verdict": str},
     "solver": {"name": str, "version": str, "status": str, "explanation": str, "detail": str, "iterations": int,
                "bound": NUMBER, "dual_bound": NUMBER},

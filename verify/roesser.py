@@ -1,0 +1,191 @@
+"""The mode `roesser`: a bound by dissipation inequalities of state-space realisations, whatever the image's size."""
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Mapping
+
+import numpy as np
+from netgain.layers import FLOAT, Graph
+from netgain.layers.roesser import Realisation
+from netgain.solvers.availability import Backend
+from netgain.solvers.closed_form import Scaled, scale
+from netgain.solvers.dissipation import DissipationProblem, DissipationSolution, StageData, solve_dissipation
+from netgain.solvers.inequality import Inequality
+from netgain.solvers.result import Limits, OnProgress, Solution, Status
+
+from .certificate import Certificate
+from .channelwise import Head, ModeError
+from .check import check
+from .constraints import to_inequality
+from .dissipation import Chain, Stage, dissipative_chain, realised
+from .mode import Mode
+
+# Beyond it a dense factorisation of one inequality's svec takes the backend many minutes.
+_LARGEST_ORDER = 130
+# Frequencies along each axis at which gains are sampled, for scaling only.
+_SAMPLED = 8
+_MARGINS = (1e-9, 1e-8, 1e-7, 1e-6, 1e-5)
+_INFLATIONS = tuple(10.0**-k for k in range(9, 1, -1))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class RoesserProblem:
+    """What the solver is given. `exponents`: of the input and every stage's answer; `head`: scaled, block 0 being the
+    interface as it is."""
+
+    chain: Chain
+    exponents: tuple[int, ...]
+    head: Scaled | None
+    data: DissipationProblem
+
+    @property
+    def output_exponent(self) -> int:
+        return self.exponents[-1] + (self.head.output_exponent if self.head else 0)
+
+
+def roesser_problem(graph: Graph) -> RoesserProblem:
+    """The inequalities of a graph, every stage scaled by a power of two to a gain near 1.
+
+    **Raises:** `ModeError`.
+    """
+    chain = dissipative_chain(graph)
+    exponents, data = [0], []
+    for stage in chain.stages:
+        gain = math.sqrt(stage.gain) * _gain(realised(stage, 0, FLOAT))
+        if stage.upper is not None and stage.lower is not None:
+            gain *= max(np.max(np.abs(stage.lower)), np.max(np.abs(stage.upper)))
+        exponents.append(exponents[-1] + (round(math.log2(gain)) if gain > 0 else 0))
+        data.append(_data(stage, realised(stage, exponents[-2] - exponents[-1], FLOAT)))
+    head = scale(to_inequality(chain.head.rows)) if chain.head else None
+    reduced = _on_spanned_pixels(head.inequality, chain.head) if head and chain.head else None
+    problem = RoesserProblem(chain, tuple(exponents), head, DissipationProblem(tuple(data), reduced))
+    largest = max(problem.data.orders)
+    if largest > _LARGEST_ORDER:
+        raise ModeError(f"The largest matrix inequality of {graph.name} has order {largest}, more than the "
+                        f"{_LARGEST_ORDER} that conic solvers manage; use the mode `spectral` or `neuron`.")
+    return problem
+
+
+def _data(stage: Stage, system: Realisation) -> StageData:
+    return StageData(system.A, system.B, system.C, system.D, tuple(system.blocks), system.finite, stage.phases,
+                     stage.lower, stage.upper, stage.gain, stage.diagonal)
+
+
+def _gain(system: Realisation) -> float:
+    """About the largest gain over frequencies, from a few of them."""
+    largest = 0.0
+    for frequency in itertools.product(range(_SAMPLED), repeat=len(system.states)):
+        turn = np.exp(2j * np.pi * np.repeat(np.array(frequency) / _SAMPLED, system.states) + 0.1j)
+        states = np.linalg.lstsq(np.diag(turn) - system.A, system.B, rcond=None)[0]
+        largest = max(largest, float(np.linalg.norm(system.C @ states + system.D, 2)))
+    return largest
+
+
+def _on_spanned_pixels(inequality: Inequality, head: Head) -> Inequality:
+    """The same bound on fewer pixels: an orthonormal basis of what the head reads of them.
+
+    Off that span the inequality is Q >= 0.
+    """
+    readers = [*(constraint.maps for constraint in inequality.constraints), inequality.output]
+    rows = [maps[0].reshape((-1, head.pixels)) for maps in readers if 0 in maps]
+    _, values, basis = np.linalg.svd(np.concatenate(rows), full_matrices=False)
+    basis = basis[values > 1e-12 * values[0]] if values[0] > 0 else basis[:1]
+
+    def reduced(maps: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
+        return {j: (a.reshape((len(a), head.channels, head.pixels)) @ basis.T).reshape((len(a), -1)) if j == 0 else a
+                for j, a in maps.items()}
+
+    constraints = tuple(dataclasses.replace(c, maps=reduced(c.maps)) for c in inequality.constraints)
+    return Inequality(head.channels * len(basis), constraints, reduced(inequality.output))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Roesser:
+    """A network as one dissipation inequality for each layer, for images of any size."""
+
+    graph: Graph
+    problem: RoesserProblem
+    backend: Backend
+
+    @property
+    def mode(self) -> Mode:
+        return Mode.ROESSER
+
+    @property
+    def norm_product(self) -> float:
+        """Not known here: gains of layers are those over images of every size."""
+        return math.inf
+
+    def solve(self, limits: Limits, on_progress: OnProgress | None) -> Solution:
+        """The least bound the backend finds whose multipliers and metrics the checker accepts.
+
+        Each solve leaves every inequality a margin, which is raised until the checker accepts what came out. If it
+        accepts nothing, the first solution is returned.
+
+        **Raises:** `SolverUnavailable`.
+        """
+        seconds, first = 0.0, None
+        for margin in _MARGINS:
+            left = dataclasses.replace(limits, time_limit=max(limits.time_limit - seconds, 1e-3))
+            found = solve_dissipation(self.problem.data, self.backend, left, margin)
+            seconds += found.seconds
+            solution = _solution(self.problem, found, seconds)
+            first = first or solution
+            if not solution.status.has_multipliers:
+                break
+            if self.prove(solution) is not None:
+                return solution
+            if seconds > limits.time_limit:
+                break
+        return first or solution
+
+    def closed_form(self) -> Solution:
+        """There is no formula for storage functions."""
+        return Solution(Status.FAILED, math.inf, 0.0, (), 0, 0.0, "closed_form", "")
+
+    def prove(self, solution: Solution) -> Certificate | None:
+        """A certificate whose value exceeds the solver's bound by as little as the checker accepts; or None."""
+        problem, head = self.problem, self.problem.head
+        exponents = problem.exponents if head else problem.exponents[:-1]
+        if head:
+            exponents += tuple(e + problem.exponents[-1] for e in head.exponents[1:])
+        for inflation in _INFLATIONS:
+            candidate = Certificate(
+                value=math.nextafter(solution.bound * (1 + inflation), math.inf),
+                digest=self.graph.digest,
+                multipliers=solution.multipliers,
+                exponents=exponents,
+                output_exponent=problem.output_exponent,
+                solver=f"{solution.solver} {solution.version}",
+                mode=Mode.ROESSER,
+                metrics=solution.metrics,
+            )
+            verdict = check(candidate, self.graph, balls=inflation == _INFLATIONS[-1])
+            if verdict.proved:
+                return dataclasses.replace(candidate, arithmetic=verdict.arithmetic, seconds=verdict.seconds)
+        return None
+
+
+def roesser(graph: Graph, backend: Backend = Backend.CLARABEL) -> Roesser:
+    """The network as a chain of dissipation inequalities, for a conic solver.
+
+    **Raises:** `ModeError` if the network is no chain of layers that treat every pixel alike, followed by what may be
+    a head, or too large.
+    """
+    return Roesser(graph, roesser_problem(graph), backend)
+
+
+def _solution(problem: RoesserProblem, found: DissipationSolution, seconds: float) -> Solution:
+    with np.errstate(over="ignore"):
+        bound = float(np.ldexp(math.sqrt(found.rho), problem.output_exponent))
+    if not found.status.has_multipliers:
+        return Solution(found.status, bound, 0.0, (), found.iterations, seconds, found.solver, found.version,
+                        detail=found.detail)
+    metrics, stages = [], len(problem.chain.stages)
+    for k, (metric, storages) in enumerate(zip(found.metrics, found.storages, strict=True), 1):
+        metrics += [metric] if problem.head or k < stages else []
+        metrics += storages
+    multipliers = (*(lam for lam in found.multipliers if lam is not None), *found.head)
+    return Solution(found.status, bound, 0.0, multipliers, found.iterations, seconds, found.solver, found.version,
+                    detail=found.detail, metrics=tuple(metrics))
