@@ -26,7 +26,7 @@ from netgain.layers import (
     sequential,
 )
 from netgain.layers.state_space import StateSpace
-from netgain.solvers.result import Limits, Status
+from netgain.solvers.result import Limits, Solution, Status
 from netgain.verify.balls import precision
 from netgain.verify.certificate import Certificate, load_certificate
 from netgain.verify.channelwise import ModeError
@@ -34,7 +34,7 @@ from netgain.verify.check import Outcome, check
 from netgain.verify.check_roesser import RoesserChecker
 from netgain.verify.lipschitz import lipschitz
 from netgain.verify.mode import Mode
-from netgain.verify.roesser_bound import roesser_bound
+from netgain.verify.roesser import roesser
 
 RNG = np.random.default_rng(5)
 # Two hundred inequalities that touch at few frequencies are degenerate: Clarabel does not reach its defaults.
@@ -70,6 +70,12 @@ BANK = {
     "state spaces": sequential((1, 10), [_stable(3, 1, 2), Relu(), _stable(2, 2, 2), Tanh(),
                                          Affine(RNG.normal(size=(1, 2)), axis=-2)]),
 }
+
+
+def roesser_bound(graph: Graph) -> tuple[Solution, Certificate | None]:
+    realisation = roesser(graph)
+    solution = realisation.solve(Limits(), None)
+    return solution, realisation.prove(solution) if solution.status.has_multipliers else None
 
 
 @functools.cache
