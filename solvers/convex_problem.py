@@ -1,12 +1,19 @@
 """Clarabel through cvxpy, for matrix inequalities too varied for a solver of their own."""
 
+import importlib
 import warnings
 from typing import Any
 
-import cvxpy
+
+class _Cvxpy:
+    """cvxpy, imported where it is first used: that takes longer than everything else together."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(importlib.import_module("cvxpy"), name)
+
 
 # cvxpy defines its atoms in ways that type checkers do not follow.
-cp: Any = cvxpy
+cp: Any = _Cvxpy()
 
 
 def solved(problem: Any, what: str) -> bool:
