@@ -293,7 +293,7 @@ class _Run:
             status=status,
             bound=last.bound,
             dual_bound=last.dual_bound,
-            multipliers=tuple(np.split(self.best[: self.rho], np.cumsum(counts)[:-1])),
+            multipliers=tuple(np.split(self.best[: self.rho], np.cumsum(counts))[:-1]),
             iterations=self.iteration,
             seconds=time.perf_counter() - self.begin,
             solver="family_interior_point",
