@@ -81,8 +81,7 @@ class Cone:
 
     def _stacked(self, x: np.ndarray) -> np.ndarray:
         """H X: all p, then all q, then the K_t."""
-        kind = np.result_type(x, *(a for rows in self.rows for a in rows.maps.values()))
-        result = np.empty((len(x), self._height, x.shape[2]), dtype=kind)
+        result = np.empty((len(x), self._height, x.shape[2]), dtype=np.result_type(x, self._kind))
         p, q = 0, self._count
         for rows in self.rows:
             size = len(rows.lower)
@@ -113,6 +112,12 @@ class Cone:
         return sum(len(rows.lower) for rows in self.rows)
 
     @functools.cached_property
+    def _kind(self) -> type[float] | type[complex]:
+        """Of the entries of M."""
+        maps = [*(rows.maps for rows in self.rows), *(metric.maps for metric in self.metrics), self.constant or {}]
+        return complex if any(np.iscomplexobj(a) for part in maps for a in part.values() if a is not None) else float
+
+    @functools.cached_property
     def _gather(self) -> scipy.sparse.csr_array:
         """Sums over the rows of each unknown, (unknowns, rows)."""
         variable = np.concatenate([rows.variable for rows in self.rows]) if self.rows else np.zeros(0, dtype=int)
@@ -126,8 +131,7 @@ class Cone:
 
     def matrix(self, x: np.ndarray, homogeneous: bool = False) -> np.ndarray:
         """M(x); without M_0 if `homogeneous`."""
-        complex_ = any(np.iscomplexobj(a) for rows in self.rows for a in rows.maps.values())
-        m = np.zeros((self.members, self.order, self.order), dtype=complex if complex_ else float)
+        m = np.zeros((self.members, self.order, self.order), dtype=self._kind)
         for rows in self.rows:
             lam, own = x[rows.variable], self._part(rows.block)
             m[:, np.arange(own.start, own.stop), np.arange(own.start, own.stop)] += 2 * lam[rows.kept]
@@ -148,7 +152,7 @@ class Cone:
 
     def multiply(self, x: np.ndarray, right: np.ndarray) -> np.ndarray:
         """(M(x) - M_0) R for a stack R, from the maps as they are."""
-        result = np.zeros_like(right)
+        result = np.zeros(right.shape, dtype=np.result_type(right, self._kind))
         for rows in self.rows:
             lam, own = x[rows.variable], self._part(rows.block)
             answer, image = right[:, own], self._times(rows.maps, right)

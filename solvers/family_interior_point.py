@@ -9,13 +9,18 @@ upper bound. Both are kept, so that a run can be stopped at any time.
 
 import dataclasses
 import functools
+import itertools
 import math
+import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import scipy.linalg
 from scipy.linalg.lapack import dpotrf, zpotrf
+from threadpoolctl import threadpool_limits
 
 from .family import Family, ScaledFamily, adjoint
 from .family_cone import Cone, Metric, Rows
@@ -44,7 +49,9 @@ class FamilyInteriorPoint:
         """Multipliers within `limits.tolerance` of the optimum, or the best found when stopped, by Ctrl-C too."""
         run = _Run(scaled, limits, on_progress)
         try:
-            status = run.finished() if scaled.bound == 0 else run.exchange(self.max_iterations)
+            # Threads work at parts of the family; those of BLAS would only wait for them.
+            with threadpool_limits(limits=1, user_api="blas"), run.pool:
+                status = run.finished() if scaled.bound == 0 else run.exchange(self.max_iterations)
         except KeyboardInterrupt:
             status = Status.INTERRUPTED
         return run.solution(status)
@@ -75,6 +82,7 @@ class _Run:
         self.start = self._start()
         self.best = self.start.copy()
         self.signed = head is not None and any(np.any(c.lower * c.upper > 0) for c in head.constraints)
+        self.pool = ThreadPoolExecutor(os.cpu_count())
         self.members, self.mended = np.zeros(0, dtype=np.int64), self.start
         self._report()
 
@@ -107,6 +115,15 @@ class _Run:
             Cone(1, head.offsets, inner, (incoming,), output, unknowns),
             Cone(1, (0, family.channels), (), (dataclasses.replace(incoming, copies=1),), None, unknowns),
         ]
+
+    def all_cones(self, members: np.ndarray) -> list[Cone]:
+        """The cones of these members, in parts that are worked at side by side, and then those of the head."""
+        first, *others = (self.cones(self.scaled.family.restrict(part)) for part in _parts(members))
+        return [first[0], *(cones[0] for cones in others), *first[1:]]
+
+    def each(self, function: Callable[..., Any], *stacks: Iterable[Any]) -> list[Any]:
+        """The function of every cone's stacks; numpy lets threads work at large stacks side by side."""
+        return list(self.pool.map(function, *stacks))
 
     def exchange(self, max_iterations: int) -> Status:
         """Rounds of solving for some members, ever more accurately, and taking in those violated."""
@@ -162,7 +179,7 @@ class _Run:
         self, point: _Point | None, accuracy: float, max_iterations: int
     ) -> tuple[Status, _Point | None]:
         """From a point on to the optimum over the members taken in, within a relative `accuracy`."""
-        cones = self.cones(self.scaled.family.restrict(self.members))
+        cones = self.all_cones(self.members)
         whole = len(self.members) == self.scaled.family.members
         for _ in range(max_iterations):
             if point is None:
@@ -170,7 +187,7 @@ class _Run:
             x = point.x
             if whole and x[self.rho] < self.best[self.rho]:
                 self.best = x
-            forms = [cone.forms(y) for cone, y in zip(cones, point.y, strict=True)]
+            forms = self.each(Cone.forms, cones, point.y)
             residual = -_total(cone.gradient(f) for cone, f in zip(cones, forms, strict=True))
             residual[self.rho] += 1
             residual[: self.rho] -= point.sign
@@ -192,16 +209,16 @@ class _Run:
     ) -> _Point | None:
         """x and some of the start, strictly inside, with Y on the central path of the wrong problem; or where a former
         round had some of the members, with its Y for these."""
-        cones, share, towards = self.cones(self.scaled.family.restrict(members)), _INWARDS, x
+        cones, share, towards = self.all_cones(members), _INWARDS, x
         while True:
             x = (1 - share) * towards + share * self.start
-            m = [cone.matrix(x) for cone in cones]
+            m = self.each(Cone.matrix, cones, itertools.repeat(x))
             if all(_positive(matrix) for stack in m for matrix in stack):
                 break
             if share >= 1:
                 return None
             share = min(1.0, 4 * share)
-        z = [_inverse(stack) for stack in m]
+        z = self.each(_inverse, m)
         if former is None:
             trace = _total(cone.gradient(cone.forms(inverse)) for cone, inverse in zip(cones, z, strict=True))[self.rho]
             sign = 1 / trace / x[: self.rho] if self.signed else np.zeros(self.rho)
@@ -209,18 +226,21 @@ class _Run:
         known, point = former
         count = sum(len(stack) * stack.shape[-1] for stack in point.m) + self.signed * self.rho
         mu = (_inner(point.m, point.y) + x[: self.rho] @ point.sign) / count
-        y = [mu * z[0], *point.y[1:]]
-        y[0][np.searchsorted(members, known)] = point.y[0]
+        others = len(cones) - len(_parts(members))
+        first = mu * np.concatenate(z[: len(cones) - others])
+        first[np.searchsorted(members, known)] = np.concatenate(point.y[: len(point.y) - others])
+        y = [*np.split(first, np.cumsum([cone.members for cone in cones[: -others or None]])[:-1]),
+             *point.y[len(point.y) - others :]]
         return _Point(x, m, y, point.sign)
 
     def step(self, cones: list[Cone], point: _Point, y_forms: list[np.ndarray]) -> _Point | None:
         lam, signed = point.x[: self.rho], float(self.signed)
-        z = [_inverse(m) for m in point.m]
-        z_forms = [cone.forms(inverse) for cone, inverse in zip(cones, z, strict=True)]
+        z = self.each(_inverse, point.m)
+        z_forms = self.each(Cone.forms, cones, z)
         order = sum(cone.order * cone.members for cone in cones) + signed * self.rho
         gap = _inner(point.m, point.y) + lam @ point.sign
         mu = gap / order
-        schur = _total(cone.schur(a, b) for cone, a, b in zip(cones, z_forms, y_forms, strict=True))
+        schur = _total(self.each(Cone.schur, cones, z_forms, y_forms))
         target_gradient = _total(cone.gradient(f) for cone, f in zip(cones, z_forms, strict=True))
         if self.signed:
             target_gradient[: self.rho] += 1 / lam
@@ -233,9 +253,9 @@ class _Run:
 
         # Predictor: the affine direction, whose success decides how far mu is lowered.
         dx = solve(-cost)
-        ds = [cone.matrix(dx, homogeneous=True) for cone in cones]
-        k = [adjoint(cone.multiply(dx, inverse)) for cone, inverse in zip(cones, z, strict=True)]
-        dy = [-y - _hermitian(a @ y) for y, a in zip(point.y, k, strict=True)]
+        ds = self.each(lambda cone: cone.matrix(dx, homogeneous=True), cones)
+        k = self.each(lambda cone, inverse: adjoint(cone.multiply(dx, inverse)), cones, z)
+        dy = self.each(lambda y, a: -y - _hermitian(a @ y), point.y, k)
         dsign = -point.sign * (1 + dx[: self.rho] / lam)
         primal, dual = self.lengths(point, dx, ds, dy, dsign)
         reached = _inner([m + primal * d for m, d in zip(point.m, ds, strict=True)],
@@ -245,21 +265,23 @@ class _Run:
 
         # Corrector: second-order terms of the predictor, and the target centring * mu.
         target = centring * mu
-        second = [_hermitian(a @ d) for a, d in zip(k, dy, strict=True)]
+        second = self.each(lambda a, d: _hermitian(a @ d), k, dy)
         second_sign = signed * dx[: self.rho] * dsign / lam
         right = target * target_gradient - cost
-        right -= _total(cone.gradient(cone.forms(s)) for cone, s in zip(cones, second, strict=True))
+        right -= _total(self.each(lambda cone, s: cone.gradient(cone.forms(s)), cones, second))
         right[: self.rho] -= second_sign
         dx = solve(right)
-        ds = [cone.matrix(dx, homogeneous=True) for cone in cones]
-        dy = [target * inverse - y - _hermitian(inverse @ cone.multiply(dx, y)) - s
-              for cone, inverse, y, s in zip(cones, z, point.y, second, strict=True)]
+        corrected = dx
+        ds = self.each(lambda cone: cone.matrix(corrected, homogeneous=True), cones)
+        dy = self.each(
+            lambda cone, inverse, y, s: target * inverse - y - _hermitian(inverse @ cone.multiply(corrected, y)) - s,
+            cones, z, point.y, second)
         dsign = signed * (target / lam - second_sign) - point.sign * (1 + dx[: self.rho] / lam)
         primal, dual = (_STEP * length for length in self.lengths(point, dx, ds, dy, dsign))
         if not max(primal, dual) >= _SHORTEST_STEP:
             return None
         x = point.x + primal * dx
-        m = [cone.matrix(x) for cone in cones]
+        m = self.each(lambda cone: cone.matrix(x), cones)
         if not all(_positive(matrix) for stack in m for matrix in stack):
             return None
         return _Point(x, m, [y + dual * d for y, d in zip(point.y, dy, strict=True)], point.sign + dual * dsign)
@@ -293,7 +315,7 @@ class _Run:
             status=status,
             bound=last.bound,
             dual_bound=last.dual_bound,
-            multipliers=tuple(np.split(self.best[: self.rho], np.cumsum(counts)[:-1])),
+            multipliers=tuple(np.split(self.best[: self.rho], np.cumsum(counts))[:-1]),
             iterations=self.iteration,
             seconds=time.perf_counter() - self.begin,
             solver="family_interior_point",
@@ -302,6 +324,10 @@ class _Run:
             detail=f"{len(self.members)} of {family.members} frequencies were needed",
             metrics=(metric,) if head else (),
         )
+
+
+def _parts(members: np.ndarray) -> list[np.ndarray]:
+    return np.array_split(members, min(os.cpu_count() or 1, len(members)))
 
 
 def _total(parts: Iterable[np.ndarray]) -> np.ndarray:

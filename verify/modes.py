@@ -115,9 +115,9 @@ def _roesser(graph: Graph) -> Prediction:
         rows, problem = channelwise(graph), roesser_problem(graph)
     except ModeError as error:
         return Prediction(Mode.ROESSER, obstacle=str(error))
-    # A conic solver factorises the vectorised matrices: about 25 times, at 10 GFlop/s.
+    # A conic solver factorises the vectorised matrices: about 25 times, at 10 GFlop/s; memory as measured in `Conic`.
     entries = [order * (order + 1) // 2 for order in problem.data.orders]
     seconds = 25 * sum(n**3 / 3 for n in entries) / 1e10
     head = sum(len(layer.lower) // layer.coupled for layer in rows.head.rows.activations) if rows.head else 0
     multipliers = sum(layer.channels for layer in rows.constraints) + head
-    return Prediction(Mode.ROESSER, multipliers, max(problem.data.orders), 16 * sum(n**2 for n in entries), seconds)
+    return Prediction(Mode.ROESSER, multipliers, max(problem.data.orders), 53 * sum(n**2 for n in entries), seconds)

@@ -100,11 +100,12 @@ def predict_spectral(rows: Channelwise) -> Cost:
         unknowns += channels * (channels + 1) // 2
     symbols = sum(kernel.rows * kernel.columns for layer in rows.constraints for kernel in layer.maps.values())
     height = sum(len(layer.lower) for layer in rows.constraints) + outgoing
-    widest = max(len(layer.lower) + sum(kernel.columns for kernel in layer.maps.values()) for layer in rows.constraints)
+    rank = [len(layer.lower) + sum(kernel.columns for kernel in layer.maps.values()) for layer in rows.constraints]
+    widest = max([*rank, outgoing + sum(kernel.columns for kernel in rows.output.values())])
     memory = 16 * (total * (3 * symbols + 6 * widest**2) + members * (12 * order**2 + 8 * height**2))
     memory += 8 * (16 * inner**2 + 8 * unknowns**2)
     work = members * 60 * order**3 + 20 * inner**3 + unknowns**3 / 3
-    start = 60 * total * len(rows.constraints) * widest**3
+    start = 60 * total * (len(rows.constraints) + 1) * widest**3
     iterations = 15 + 2 * len(rows.constraints)
     return Cost(unknowns, order, memory, iterations * (work / 2.5e10 + 5e-3) + start / 2.5e10)
 
