@@ -39,7 +39,23 @@ def test_commands_and_options_exist() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for command in set(re.findall(r"`netgain ([a-z]+)", readme)):
         assert CliRunner().invoke(cli.app, [command, "--help"]).exit_code == 0
-    known = CliRunner().invoke(cli.app, ["verify", "--help"], env={"COLUMNS": "200"}).stdout
-    section = readme.split("## Commands")[1].split("## Models")[0]
-    for option in set(re.findall(r"`(--[a-z-]+)", section)) - {"--help"}:
-        assert option in known
+    sections = readme.split("## Commands")[1].split("## Models")[0].split("## Neural ODEs")
+    for command, section in zip(("verify", "contractivity"), sections, strict=True):
+        known = CliRunner().invoke(cli.app, [command, "--help"], env={"COLUMNS": "200"}).stdout
+        for option in set(re.findall(r"`(--[a-z-]+)", section)) - {"--help"}:
+            assert option in known
+
+
+@pytest.mark.slow
+def test_contractivity_prints_what_the_readme_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = (ROOT / "README.md").read_text(encoding="utf-8").split("## Neural ODEs")[1].split("```\n")[3]
+    monkeypatch.chdir(ROOT)
+    monkeypatch.delenv("COLUMNS", raising=False)
+    arguments = ["contractivity", "experiments/models/mnist_ode.npz", "--certificate", str(tmp_path / "c.json")]
+    result = CliRunner().invoke(cli.app, arguments)
+    assert result.exit_code == 0
+    found, expected = result.stdout.splitlines(), shown.splitlines()
+    for line, of_readme in zip(found, expected, strict=False):
+        numbers, wanted = (re.findall(r"(?<= )-?\d+\.\d{4,}", text) for text in (line, of_readme))
+        assert [float(number) for number in numbers] == pytest.approx([float(number) for number in wanted], abs=2e-5)
+        assert re.sub(r"-?\d+\.\d{4,}", "", line) == re.sub(r"-?\d+\.\d{4,}", "", of_readme)
