@@ -6,8 +6,13 @@ from .certificate import load_certificate as load_certificate
 from .check import Outcome as Outcome
 from .check import Verdict as Verdict
 from .check import check as check
+from .contractivity import ContractivityReport as ContractivityReport
+from .contractivity import contractivity as contractivity
+from .contractivity_forms import contractivity_in_time as contractivity_in_time
+from .contractivity_forms import contractivity_of_layers as contractivity_of_layers
 from .inspection import inspect as inspect
 from .lipschitz import LipschitzReport as LipschitzReport
 from .lipschitz import lipschitz as lipschitz
 from .lower_bound import Witness as Witness
 from .memory import TooLargeError as TooLargeError
+from .slope_fields import slope_field as slope_field

@@ -148,7 +148,10 @@ def _bound(field: _Field, question: _Question, name: str, limits: Limits, displa
         display.say(stage.value)
 
     if isinstance(field, MultilayerField):
-        return contractivity_of_layers(field, level, name=name, limits=limits, on_stage=on_stage)
+        try:
+            return contractivity_of_layers(field, level, name=name, limits=limits, on_stage=on_stage)
+        except RuntimeError as error:
+            fail(ExitCode.NUMERICAL, f"{name} could not be bounded: {error}")
     if isinstance(field, SampledField):
         return contractivity_in_time(field, level, name=name, limits=limits, on_stage=on_stage)
     search = SlopeBranchAndBound(jobs=question.jobs)

@@ -31,7 +31,13 @@ def slope_field(model: Graph | SampledWeights) -> SlopeField | MultilayerField |
         if interval.coupled != 1 or any(len(end) != 1 for end in ends):
             raise ModelError(f"{model.name}: {model.activation.describe()} gives neurons no slope interval in common.")
         lower, upper = (float(end[0]) for end in ends)
-        return SampledField(model.times, model.weights, float(model.lipschitz), lower, upper)
+        sampled = SampledField(model.times, model.weights, float(model.lipschitz), lower, upper)
+        for j in range(len(sampled.times)):
+            try:
+                sampled.at(j)
+            except ValueError as error:
+                raise ModelError(f"{model.name} at the time {float(sampled.times[j])!r}: {error}") from None
+        return sampled
     try:
         return _of_graph(model)
     except (ModelError, ValueError) as error:

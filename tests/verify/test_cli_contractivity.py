@@ -176,6 +176,19 @@ def test_models_that_are_no_field(tmp_path, arrays, text):
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.parametrize(("arrays", "code"), [
+    ({"A": 1e120 * A3}, ExitCode.MODEL),
+    ({"A": np.stack([1e120 * A3, 1e120 * A3]), "times": np.arange(2.0), "lipschitz": 1.0}, ExitCode.MODEL),
+    ({"A1": 1e200 * A3, "A2": 1e200 * A3}, ExitCode.NUMERICAL),
+])
+def test_numbers_out_of_reach_are_told(tmp_path, arrays, code):
+    np.savez(tmp_path / "large.npz", activation="leaky_relu:0.1", **arrays)
+    result = run("contractivity", "large.npz")
+    assert result.exit_code == code
+    assert "fault of netgain" not in result.stderr
+    assert result.stderr
+
+
 def test_certificates_are_not_written_over_the_model(model):
     before = model.read_bytes()
     assert run("contractivity", model, "--certificate", model).exit_code == ExitCode.USAGE

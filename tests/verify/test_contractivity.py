@@ -1,4 +1,5 @@
 import dataclasses
+import sys
 
 import numpy as np
 import pytest
@@ -107,6 +108,19 @@ def test_an_interruption_leaves_what_was_found(monkeypatch):
     report = contractivity(SlopeField(circulant(12), 0.1), search=SlopeBranchAndBound())
     assert any("Interrupted" in note for note in report.notes)
     assert check_contractivity(report.certificate, circulant(12)).proved
+
+
+def test_an_interruption_of_the_interval_keeps_the_bound(monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    # The package exports a function of the same name as this module.
+    monkeypatch.setattr(sys.modules["netgain.verify.contractivity"], "exact_lower_slope", interrupted)
+    report = contractivity(SlopeField(A3, 0.1), 0.5)
+    assert any("Interrupted" in note for note in report.notes)
+    assert report.worst.upper == pytest.approx(0.590259822, abs=1e-5)
+    assert report.intervals.high == report.intervals.semidefinite
+    assert check_contractivity(report.certificate, A3).proved
 
 
 def test_stages_come_in_order():
