@@ -77,13 +77,17 @@ def choose(graph: Graph, limits: Limits, notes: list[str]) -> tuple[Neuron | Spe
         obstacle = (f"The mode neuron is predicted to take {gibibytes(cost.memory)} and {cost.seconds:.0f} s for "
                     f"{cost.multipliers} multipliers")
     try:
-        cost = predict_spectral(channelwise(graph))
+        predicted = predict_spectral(channelwise(graph))
+        # Where neither is done in time, the tighter is left only for a faster one.
+        if neuron and fits(cost.memory) and cost.seconds <= predicted.seconds:
+            return neuron, neuron
         problem = spectral(graph)
     except (ModeError, TooLargeError) as error:
         if neuron is None:
             raise TooLargeError(f"{obstacle}. {error}") from None
         return neuron, neuron
-    notes.append(f"Mode spectral, {cost.multipliers} multipliers, predicted to take {cost.seconds:.0f} s. {obstacle}.")
+    notes.append(f"Mode spectral, {predicted.multipliers} multipliers, predicted to take {predicted.seconds:.0f} s. "
+                 f"{obstacle}.")
     return problem, neuron
 
 
@@ -112,12 +116,12 @@ def _spectral(graph: Graph) -> Prediction:
 
 def _roesser(graph: Graph) -> Prediction:
     try:
-        rows, problem = channelwise(graph), roesser_problem(graph)
+        problem = roesser_problem(graph)
     except ModeError as error:
         return Prediction(Mode.ROESSER, obstacle=str(error))
     # A conic solver factorises the vectorised matrices: about 25 times, at 10 GFlop/s; memory as measured in `Conic`.
     entries = [order * (order + 1) // 2 for order in problem.data.orders]
     seconds = 25 * sum(n**3 / 3 for n in entries) / 1e10
-    head = sum(len(layer.lower) // layer.coupled for layer in rows.head.rows.activations) if rows.head else 0
-    multipliers = sum(layer.channels for layer in rows.constraints) + head
+    multipliers = sum(stage.channels for stage in problem.data.stages if stage.lower is not None)
+    multipliers += problem.head.inequality.multipliers if problem.head else 0
     return Prediction(Mode.ROESSER, multipliers, max(problem.data.orders), 53 * sum(n**2 for n in entries), seconds)

@@ -6,7 +6,7 @@ import math
 import cvxpy as cp
 import numpy as np
 import pytest
-from netgain.solvers import Inequality, Limits, SlopeConstraint, Status
+from netgain.solvers import Inequality, Limits, Status
 from netgain.solvers.family import Family, ScaledFamily, SharedConstraint, family_norm_product, scale_family
 from netgain.solvers.family_cone import Cone
 from netgain.solvers.family_interior_point import FamilyInteriorPoint, _Run
