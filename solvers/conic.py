@@ -9,7 +9,7 @@ import importlib.metadata
 import math
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import cvxpy as cp
@@ -93,39 +93,12 @@ class Conic:
 
         **Raises:** `SolverUnavailable`.
         """
-        start = time.perf_counter()
-        inequality = scaled.inequality
-        availability = probe(self.backend)
-        availability.require()
-        program = cone_program(inequality, self.form)
-        remaining = max(limits.time_limit - (time.perf_counter() - start), 1e-3)
-        answer = run(program, self.backend, dataclasses.replace(limits, time_limit=remaining))
-        status, w = STATUSES[self.backend].get(answer.status), answer.w
-        if status is None:
-            raise RuntimeError(f"{self.backend.name} {availability.version} stopped with the status {answer.status!r}, "
-                               "which this package does not know. Please report it.")
-        if w is None or not np.all(np.isfinite(w)):
-            status, w = Status.FAILED, np.full(program.variables, np.nan)
-        seconds = time.perf_counter() - start
-        if status is Status.STALLED and seconds > limits.time_limit:
-            status = Status.TIME_LIMIT
-        bound = scaled.unscale(math.sqrt(max(w[0], 0.0))) if status.has_multipliers else math.inf
-        dual_bound = scaled.unscale(math.sqrt(max(answer.dual_objective, 0.0))) if status is Status.OPTIMAL else 0.0
-        last = Progress(bound, dual_bound, answer.iterations, seconds)
-        if on_progress is not None:
-            on_progress(last)
-        return Solution(
-            status=status,
-            bound=bound,
-            dual_bound=dual_bound,
-            multipliers=_multipliers(inequality, w) if status.has_multipliers else (),
-            iterations=answer.iterations,
-            seconds=seconds,
-            solver=f"{self.backend.value}, {self.form.name.lower().replace('_', ' ')}",
-            version=f"{availability.version}, cvxpy {importlib.metadata.version('cvxpy')}",
-            history=(last,),
-            detail=f"status {answer.status}",
-        )
+        begin = time.perf_counter()
+        probe(self.backend).require()
+        program = cone_program(scaled.inequality, self.form)
+        groups = [constraint.groups for constraint in scaled.inequality.constraints]
+        form = self.form.name.lower().replace("_", " ")
+        return solve_program(program, self.backend, limits, begin, form, groups, scaled.unscale, on_progress)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -155,6 +128,52 @@ def run(program: ConeProgram, backend: Backend, limits: Limits) -> _Answer:
         data, chain, inverse = problem.get_problem_data(backend.name, solver_opts=settings)
         raw = chain.solve_via_data(problem, data, warm_start=False, verbose=False, solver_opts=settings)
         return read(raw, lambda: chain.invert(raw, inverse).primal_vars.get(w.id))
+
+
+def solve_program(
+    program: ConeProgram,
+    backend: Backend,
+    limits: Limits,
+    begin: float,
+    form: str,
+    groups: Sequence[int],
+    unscale: Callable[[float], float],
+    on_progress: OnProgress | None = None,
+) -> Solution:
+    """What the backend finds, with w[1:] split into layers of so many `groups`; the clock runs since `begin`.
+
+    **Raises:** `SolverUnavailable`.
+    """
+    availability = probe(backend)
+    availability.require()
+    remaining = max(limits.time_limit - (time.perf_counter() - begin), 1e-3)
+    answer = run(program, backend, dataclasses.replace(limits, time_limit=remaining))
+    status, w = STATUSES[backend].get(answer.status), answer.w
+    if status is None:
+        raise RuntimeError(f"{backend.name} {availability.version} stopped with the status {answer.status!r}, "
+                           "which this package does not know. Please report it.")
+    if w is None or not np.all(np.isfinite(w)):
+        status, w = Status.FAILED, np.full(program.variables, np.nan)
+    seconds = time.perf_counter() - begin
+    if status is Status.STALLED and seconds > limits.time_limit:
+        status = Status.TIME_LIMIT
+    bound = unscale(math.sqrt(max(w[0], 0.0))) if status.has_multipliers else math.inf
+    dual_bound = unscale(math.sqrt(max(answer.dual_objective, 0.0))) if status is Status.OPTIMAL else 0.0
+    last = Progress(bound, dual_bound, answer.iterations, seconds)
+    if on_progress is not None:
+        on_progress(last)
+    return Solution(
+        status=status,
+        bound=bound,
+        dual_bound=dual_bound,
+        multipliers=_multipliers(groups, w) if status.has_multipliers else (),
+        iterations=answer.iterations,
+        seconds=seconds,
+        solver=f"{backend.value}, {form}",
+        version=f"{availability.version}, cvxpy {importlib.metadata.version('cvxpy')}",
+        history=(last,),
+        detail=f"status {answer.status}",
+    )
 
 
 def _clarabel_options(limits: Limits) -> dict[str, Any]:
@@ -217,11 +236,10 @@ _BACKENDS = {
 }
 
 
-def _multipliers(inequality: Inequality, w: np.ndarray) -> tuple[np.ndarray, ...]:
+def _multipliers(groups: Sequence[int], w: np.ndarray) -> tuple[np.ndarray, ...]:
     """lam by layer. A backend meets lam >= 0 to its tolerance only; the checker needs it exactly."""
-    ends = np.cumsum([constraint.groups for constraint in inequality.constraints])
-    lam = np.maximum(w[1 : 1 + inequality.multipliers], 0.0)
-    return tuple(np.split(lam, ends[:-1])) if len(ends) else ()
+    ends = np.cumsum(groups)
+    return tuple(np.split(np.maximum(w[1 : 1 + ends[-1]], 0.0), ends[:-1])) if len(ends) else ()
 
 
 # Measured with Clarabel 0.11 and SCS 3.3: one order n = 90 took 0.84 GB, cliques of 60 and 80 took 0.70 GB together;

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Mapping
+from typing import Protocol
 
 import numpy as np
 from netgain.layers import Graph
@@ -25,12 +26,19 @@ _INFLATIONS = tuple(10.0**-k for k in range(9, 1, -1))
 _MEMBERS = 48
 
 
+class FamilySolver(Protocol):
+    """What turns a family of inequalities into multipliers."""
+
+    def solve(self, scaled: ScaledFamily, limits: Limits, on_progress: OnProgress | None = None) -> Solution: ...
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Spectral:
-    """A network as a family of inequalities over frequencies."""
+    """A network as a family of inequalities over frequencies, and who is to solve it."""
 
     graph: Graph
     scaled: ScaledFamily
+    solver: FamilySolver = dataclasses.field(default_factory=FamilyInteriorPoint)
 
     @property
     def mode(self) -> Mode:
@@ -41,7 +49,7 @@ class Spectral:
         return family_norm_product(self.scaled)
 
     def solve(self, limits: Limits, on_progress: OnProgress | None) -> Solution:
-        return FamilyInteriorPoint().solve(self.scaled, limits, on_progress)
+        return self.solver.solve(self.scaled, limits, on_progress)
 
     def closed_form(self) -> Solution:
         """The start of the solver, as a solution."""

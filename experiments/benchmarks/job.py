@@ -5,6 +5,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
 import math
 import os
@@ -14,17 +15,23 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from netgain.layers import Graph
 from netgain.solvers.availability import SolverUnavailable
 from netgain.solvers.closed_form import compress, scale
-from netgain.solvers.conic import Conic, predicted_memory
-from netgain.solvers.result import Limits, Status
+from netgain.solvers.conic import Conic
+from netgain.solvers.family_conic import FamilyConic
+from netgain.solvers.result import Limits, Solution, Status
+from netgain.verify.certificate import Certificate
+from netgain.verify.channelwise import ModeError
 from netgain.verify.constraints import constraint_rows, to_inequality
+from netgain.verify.memory import gibibytes
 from netgain.verify.proof import prove
+from netgain.verify.spectral import Spectral
 
-from .contenders import Claimant, Solver, contender
+from .contenders import Claimant, Sharing, Solver, contender
 from .networks import read_folder
 from .outcome import Outcome, Record
 from .peers import NotApplicable
@@ -94,7 +101,7 @@ def _run(job: Job) -> Record:
         if isinstance(tool, Claimant):
             return _claim(job, graph, tool)
         return _solve_and_prove(job, graph, tool)
-    except NotApplicable as error:
+    except (ModeError, NotApplicable) as error:
         return _ended(job, Outcome.NOT_APPLICABLE, str(error))
     except SolverUnavailable as error:
         return _ended(job, Outcome.NOT_INSTALLED, str(error))
@@ -108,17 +115,23 @@ def _claim(job: Job, graph: Graph, tool: Claimant) -> Record:
                   solve_seconds=claim.seconds, tool=claim.tool, detail=claim.detail)
 
 
-def _solve_and_prove(job: Job, graph: Graph, tool: Solver) -> Record:
-    """Every solver gets the same scaled inequality, and its multipliers go through the same checker."""
+def _solve_and_prove(job: Job, graph: Graph, tool: Solver | Sharing) -> Record:
+    """Every solver gets the same scaled inequality, or that of its mode; all multipliers go through the checker."""
     begin = time.perf_counter()
-    scaled = scale(compress(to_inequality(constraint_rows(graph))))
-    if isinstance(tool, Conic):
-        needed = predicted_memory(scaled.inequality, tool.form, tool.backend)
-        if needed > job.memory_limit:
-            raise MemoryError(f"about {needed / 2**30:.0f} GB would be needed")
-    solution = tool.solve(scaled, Limits(tolerance=job.tolerance, time_limit=job.time_limit))
+    limits = Limits(tolerance=job.tolerance, time_limit=job.time_limit)
+    proof: Callable[[Solution], Certificate | None]
+    if isinstance(tool, Sharing):
+        realisation = tool.realise(graph)
+        if isinstance(realisation, Spectral) and isinstance(realisation.solver, FamilyConic):
+            _require(realisation.solver.memory(realisation.scaled), job)
+        solution, proof = realisation.solve(limits, None), realisation.prove
+    else:
+        scaled = scale(compress(to_inequality(constraint_rows(graph))))
+        if isinstance(tool, Conic):
+            _require(tool.memory(scaled), job)
+        solution, proof = tool.solve(scaled, limits), functools.partial(prove, graph, scaled)
     solved = time.perf_counter()
-    certificate = prove(graph, scaled, solution) if solution.status.has_multipliers else None
+    certificate = proof(solution) if solution.status.has_multipliers else None
     finished = time.perf_counter()
     remarks = []
     if solution.status not in (Status.OPTIMAL, Status.CLOSED_FORM):
@@ -137,6 +150,11 @@ def _solve_and_prove(job: Job, graph: Graph, tool: Solver) -> Record:
         tool=f"{solution.solver} {solution.version}".strip(),
         detail="; ".join(remarks),
     )
+
+
+def _require(needed: int, job: Job) -> None:
+    if needed > job.memory_limit:
+        raise MemoryError(f"about {gibibytes(needed)} would be needed")
 
 
 def _main() -> None:

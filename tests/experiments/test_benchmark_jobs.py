@@ -32,6 +32,40 @@ def test_job_measures_a_proved_bound(job):
     assert 10 < record.peak_mb < 4000
 
 
+@pytest.fixture
+def images(job, tmp_path) -> Job:
+    """The chain of two convolutions of 3x4 images with two channels, in the same folder."""
+    rng = np.random.default_rng(6)
+    (tmp_path / "cnn").mkdir()
+    params = {"linear_0_weight": rng.normal(size=(10, 2)), "linear_0_bias": np.zeros((1, 10))}
+    for k in range(3):
+        params |= {f"conv_{k}_weight": rng.normal(size=(2, 2 if k else 1, 3, 3)), f"conv_{k}_bias": np.zeros((1, 2))}
+    scipy.io.savemat(tmp_path / "cnn" / "cnn_C3_CH2.mat",
+                     {"params": params, "metadata": {"input_shape": np.array([1, 3, 4])}})
+    return dataclasses.replace(job, network="cnn_C3_CH2 conv_1..conv_2")
+
+
+def test_modes_are_proved_and_ordered(images):
+    names = ("interior point", "spectral", "spectral, Clarabel", "roesser, Clarabel")
+    records = {name: launch(dataclasses.replace(images, contender=name)) for name in names}
+    for record in records.values():
+        assert record.outcome is Outcome.DONE, record.detail
+        assert record.proved == pytest.approx(record.bound, rel=1e-4)
+    neuron, spectral, conic, roesser = (record.proved for record in records.values())
+    assert neuron <= spectral * (1 + 1e-5)
+    assert spectral == pytest.approx(conic, rel=1e-5)
+    assert spectral <= roesser * (1 + 1e-5)
+
+
+def test_modes_do_not_apply_to_every_network(images):
+    perceptron = dataclasses.replace(images, network="fnn2_seed0", contender="spectral")
+    with_head = dataclasses.replace(images, network="cnn_C3_CH2 as trained", contender="spectral, Clarabel")
+    for job in (perceptron, with_head):
+        record = launch(job)
+        assert record.outcome is Outcome.NOT_APPLICABLE, record.detail
+        assert record.detail
+
+
 def test_job_is_ended_from_outside(job):
     record = launch(dataclasses.replace(job, time_limit=0.05), grace=0.0)
     assert record.outcome is Outcome.TIMEOUT
