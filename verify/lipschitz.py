@@ -198,7 +198,8 @@ def _better(neuron: Neuron, certificate: Certificate | None, notes: list[str]) -
     other = neuron.prove(neuron.closed_form())
     if other is None or (certificate is not None and other.value >= certificate.value):
         return certificate
-    notes.append("The bound is that of the unrolled network's closed form, which is smaller.")
+    why = ", which is smaller" if certificate is not None else ""
+    notes.append(f"The bound is that of the unrolled network's closed form{why}.")
     return other
 
 

@@ -100,12 +100,12 @@ def predict_spectral(rows: Channelwise) -> Cost:
     order, members = sum(rows.sizes), min(_MEMBERS, total)
     outgoing = next(iter(rows.output.values())).rows
     channels = outgoing // rows.phases
-    unknowns = 1 + sum(layer.channels for layer in rows.constraints)
-    inner = 0
+    multipliers = sum(layer.channels for layer in rows.constraints)
+    inner, entries = 0, 0
     if rows.head:
-        inner = sum(rows.head.rows.sizes)
-        unknowns += sum(len(layer.lower) // layer.coupled for layer in rows.head.rows.activations)
-        unknowns += channels * (channels + 1) // 2
+        inner, entries = sum(rows.head.rows.sizes), channels * (channels + 1) // 2
+        multipliers += sum(len(layer.lower) // layer.coupled for layer in rows.head.rows.activations)
+    unknowns = multipliers + 1 + entries
     symbols = sum(kernel.rows * kernel.columns for layer in rows.constraints for kernel in layer.maps.values())
     height = sum(len(layer.lower) for layer in rows.constraints) + outgoing
     rank = [len(layer.lower) + sum(kernel.columns for kernel in layer.maps.values()) for layer in rows.constraints]
@@ -115,7 +115,7 @@ def predict_spectral(rows: Channelwise) -> Cost:
     work = members * 60 * order**3 + 20 * inner**3 + unknowns**3 / 3
     start = 60 * total * (len(rows.constraints) + 1) * widest**3
     iterations = 15 + 2 * len(rows.constraints)
-    return Cost(unknowns, order, memory, iterations * (work / 2.5e10 + 5e-3) + start / 2.5e10)
+    return Cost(multipliers, order, memory, iterations * (work / 2.5e10 + 5e-3) + start / 2.5e10)
 
 
 def spectral(graph: Graph) -> Spectral:
