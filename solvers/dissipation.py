@@ -16,7 +16,6 @@ import numpy as np
 import scipy.sparse as sp
 
 from .availability import Backend, probe
-from .conic import STATUSES, run
 from .conic_forms import Block, ConeProgram
 from .dissipation_head import Arrow, arrow
 from .inequality import Inequality
@@ -242,6 +241,9 @@ def solve_dissipation(problem: DissipationProblem, backend: Backend = Backend.CL
     builder = _Builder(problem, margin)
     program = builder.program()
     remaining = max(limits.time_limit - (time.perf_counter() - begin), 1e-3)
+    # cvxpy takes longer to import than everything else together.
+    from .conic import STATUSES, run
+
     answer = run(program, backend, dataclasses.replace(limits, time_limit=remaining))
     status, w = STATUSES[backend].get(answer.status), answer.w
     if status is None:
