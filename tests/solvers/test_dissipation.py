@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from netgain.solvers import conic, dissipation
+from netgain.solvers import conic
 from netgain.solvers.availability import Backend
 from netgain.solvers.dissipation import DissipationProblem, StageData, solve_dissipation
 from netgain.solvers.dissipation_head import arrow
@@ -121,6 +121,6 @@ def test_points_that_are_not_numbers_are_a_failure(monkeypatch: pytest.MonkeyPat
     def run(program: conic.ConeProgram, backend: Backend, limits: Limits) -> conic._Answer:
         return conic._Answer("Solved", np.full(program.variables, np.nan), math.nan, 3)
 
-    monkeypatch.setattr(dissipation, "run", run)
+    monkeypatch.setattr(conic, "run", run)
     solution = solve_dissipation(delay([1.0, 1.0]))
     assert (solution.status, solution.rho) == (Status.FAILED, math.inf)
