@@ -86,9 +86,10 @@ def test_seeds_decide():
 
 def test_time_limits_are_kept():
     field = SlopeField(random_weights(300, 0), 0.1)
-    begin = time.perf_counter()
-    found = SlopeAscent(time_limit=0.3).solve(field)
-    assert time.perf_counter() - begin < 2
+    # In time spent, which other work on the machine does not lengthen: without a limit it is minutes.
+    begin = time.process_time()
+    found = SlopeAscent(time_limit=0.3, restarts=10_000).solve(field)
+    assert time.process_time() - begin < 30
     assert found.value == pytest.approx(logarithmic_norm(field.jacobian(found.slopes)), abs=1e-9)
 
 
