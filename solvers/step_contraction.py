@@ -34,7 +34,7 @@ class StepContraction:
     **Arguments:** `weights`: A, shape (n, n); `step`, `lower`, `upper`: h and the slopes; `inputs`: B, shape (n, m), or
     None for differences of trajectories of one input.
 
-    **Raises:** `ValueError` for shapes that do not fit.
+    **Raises:** `ValueError` for shapes that do not fit, or numbers that are not finite float64.
     """
 
     def __init__(self, weights: Array, step: float, lower: float, upper: float, inputs: Array | None = None):
@@ -42,6 +42,9 @@ class StepContraction:
         if weights.shape != (n, n) or (inputs is not None and (inputs.ndim != 2 or len(inputs) != n)):
             raise ValueError(f"A must be square and B have as many rows; got {weights.shape} and "
                              f"{None if inputs is None else inputs.shape}.")
+        arrays = [weights] if inputs is None else [weights, inputs]
+        if not all(array.dtype == np.float64 and np.all(np.isfinite(array)) for array in arrays):
+            raise ValueError(f"A and B must hold finite float64 numbers; got {[str(array.dtype) for array in arrays]}.")
         self._order, self._square = n, cp.Parameter(nonneg=True)
         self._metric, self._multipliers = cp.Variable((n, n), symmetric=True), cp.Variable(n, nonneg=True)
         self._margin, self._supply = cp.Variable(), cp.Variable(nonneg=True)

@@ -66,6 +66,8 @@ class SlopeBox:
         if not (0 < self.step < math.inf and -math.inf < self.lower <= self.upper < math.inf):
             raise ValueError("A slope box needs a finite step > 0 and finite lower <= upper; "
                              f"got step = {self.step!r}, [{self.lower!r}, {self.upper!r}].")
+        for name in ("step", "lower", "upper"):  # integers and numpy's scalars are welcome
+            object.__setattr__(self, name, float(getattr(self, name)))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -147,3 +147,10 @@ def test_malformed_proofs_are_told_as_such(change):
 def test_each_part_of_the_claim_matters(change):
     proved = prove_contraction(SKEWED, SlopeBox(1.0, 0.2, 1.0), 1e-2)
     assert check_step(dataclasses.replace(proved.claim, **change), proved.proof) is Decision.NOT_PROVED
+
+
+def test_integers_are_welcome_in_a_box_and_other_types_of_weights_are_refused():
+    assert prove_contraction(np.array([[-0.5]]), SlopeBox(1, 1, 1), 1e-3).claim.rate == pytest.approx(0.5, abs=2e-3)
+    for weights in (SKEWED.astype(np.float32), np.full((2, 2), np.nan), np.ones((2, 3))):
+        with pytest.raises(ValueError, match=r"float64|square"):
+            prove_contraction(weights, SlopeBox(1.0, 0.2, 1.0))
