@@ -19,7 +19,7 @@ from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from .weighted_log_norm import Array, metzler_majorant, square
 
 _GROWTH = 10.0
-_MOST_STEPS = 60
+_MOST_STEPS = 300
 # Metrics at the boundary of l > 0 leave Newton's equations too ill-conditioned for much less.
 _MARGIN = 1e-4
 # Newton decrements, squared: where it converges quadratically, and where the duality gap is that of the centre.

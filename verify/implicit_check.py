@@ -2,7 +2,7 @@ r"""Proves claims on x = Phi(A x + B u + b), y = C x for slopes in [0, 1], from 
 
 - z > 0 with A^M z < z and A^M z + |B| 1 <= z: I - A^M is a nonsingular M-matrix, so |dx|_i <= z_i |du|_inf and
   |dy|_inf <= max(|C| z) |du|_inf. Decided in rational arithmetic.
-- z > 0 with A^M z < z and A^M z + |B| 1 <= z: I - A^M is a nonsingular M-matrix, so |dx_i| <= z_i |du|_inf and
+- L > 0 diagonal with H = L (I - A) + (I - A)^T L > 0: well-posed. If also [[H - C^T C, -L B], [-B^T L, g^2 I]] >= 0:
   |dy|_2 <= g |du|_2. In double precision with all rounding errors bounded; False means undecided.
 """
 
