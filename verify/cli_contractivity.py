@@ -8,29 +8,30 @@ from typing import Annotated
 
 import typer
 from netgain import layers
-from netgain.solvers.logarithmic_norm import SlopeField
-from netgain.solvers.multilayer_field import MultilayerField
+from netgain.solvers.contractivity.logarithmic_norm import SlopeField
+from netgain.solvers.contractivity.multilayer_field import MultilayerField
+from netgain.solvers.contractivity.slope_branch_and_bound import SlopeBranchAndBound
+from netgain.solvers.contractivity.time_dependent_field import SampledField
 from netgain.solvers.result import Limits
-from netgain.solvers.slope_branch_and_bound import SlopeBranchAndBound
-from netgain.solvers.time_dependent_field import SampledField
 
-from . import contractivity_certificate, in_time_certificate, multilayer_certificate
 from .certificate import CertificateError
 from .cli_options import Json, Model, Quiet, TimeLimit, print_json, read_from, require_limits, require_writable, save
-from .contractivity import DEFAULT_TIME_LIMIT, ContractivityReport, ContractivityStage, ContractivityVerdict
-from .contractivity import contractivity as bound_contractivity
-from .contractivity_certificate import ContractivityCertificate, check_contractivity
-from .contractivity_check import Decision, LogNormVerdict
-from .contractivity_forms import contractivity_in_time, contractivity_of_layers
-from .contractivity_json import contractivity_check_json, contractivity_json
-from .contractivity_terminal import show_contractivity, show_contractivity_verdict
-from .in_time_certificate import InTimeCertificate, check_in_time
+from .contractivity import certificate as contractivity_certificate
+from .contractivity import in_time_certificate, multilayer_certificate
+from .contractivity.certificate import ContractivityCertificate, check_contractivity
+from .contractivity.check import Decision, LogNormVerdict
+from .contractivity.forms import contractivity_in_time, contractivity_of_layers
+from .contractivity.in_time_certificate import InTimeCertificate, check_in_time
+from .contractivity.json_form import contractivity_check_json, contractivity_json
+from .contractivity.multilayer_certificate import MultilayerCertificate, check_multilayer_certificate
+from .contractivity.report import DEFAULT_TIME_LIMIT, ContractivityReport, ContractivityStage, ContractivityVerdict
+from .contractivity.report import contractivity as bound_contractivity
+from .contractivity.slope_fields import slope_field
+from .contractivity.terminal import show_contractivity, show_contractivity_verdict
 from .interruption import Interruption
-from .multilayer_certificate import MultilayerCertificate, check_multilayer_certificate
 from .outcomes import ExitCode, error_console, fail, failures_explained
 from .result_json import refusal_json
 from .sealed_json import schema_of
-from .slope_fields import slope_field
 from .terminal import Display, result_console
 
 CONTRACTIVITY = (contractivity_certificate.SCHEMA, multilayer_certificate.SCHEMA, in_time_certificate.SCHEMA)

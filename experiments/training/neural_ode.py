@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import rich.console
 import typer
-from netgain.solvers.contractive_projection import contractive_weights
-from netgain.solvers.contractivity_sdp import evaluate_gradient, upper_bound
-from netgain.solvers.logarithmic_norm import SlopeField
+from netgain.solvers.contractivity.logarithmic_norm import SlopeField
+from netgain.solvers.contractivity.projection import contractive_weights
+from netgain.solvers.contractivity.sdp import evaluate_gradient, upper_bound
 
 from ..data import Dataset, load
 from ..idx import DataError

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from netgain.experiments.data import Dataset
 from netgain.layers import LeakyRelu, load_field
-from netgain.solvers.contractivity_sdp import upper_bound
-from netgain.solvers.logarithmic_norm import logarithmic_norm
-from netgain.verify.slope_fields import slope_field
+from netgain.solvers.contractivity.logarithmic_norm import logarithmic_norm
+from netgain.solvers.contractivity.sdp import upper_bound
+from netgain.verify.contractivity.slope_fields import slope_field
 
 MODEL = Path(__file__).parents[2] / "experiments" / "models" / "mnist_ode.npz"
 

@@ -10,7 +10,8 @@ import pytest
 from netgain.verify import Certificate, CertificateError, Outcome, check, lipschitz, load_certificate
 from netgain.verify.mode import Mode
 from netgain.verify.sealed_json import sealed
-from small_networks import BANK, TINY
+
+from .small_networks import BANK, TINY
 
 
 @pytest.fixture(scope="module")

@@ -4,12 +4,13 @@ import itertools
 
 import numpy as np
 import pytest
-from image_networks import random_network
 from netgain.layers import Add, Convolution, Flatten, Graph, GraphBuilder, Relu, sequential
 from netgain.layers.shift_invariant import Kernel
 from netgain.verify.balls import BALLS, precision
 from netgain.verify.channelwise import Channelwise, ModeError, _rates, _shift_invariant, channelwise
 from netgain.verify.enclosure import Enclosure
+
+from .image_networks import random_network
 
 
 def values(graph: Graph, x: np.ndarray) -> dict[str, np.ndarray]:

@@ -15,7 +15,8 @@ from netgain.verify.balls import BALLS, precision
 from netgain.verify.check import neuron_terms
 from netgain.verify.constraints import ActivationRows, Rows, constraint_rows
 from netgain.verify.positive_definite import proved_in_balls
-from small_networks import BANK, TINY
+
+from .small_networks import BANK, TINY
 
 
 @pytest.fixture

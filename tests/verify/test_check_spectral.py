@@ -9,7 +9,6 @@ import cvxpy as cp
 import numpy as np
 import pytest
 from flint import arb
-from image_networks import random_network
 from netgain.layers import (
     Add,
     Affine,
@@ -32,6 +31,8 @@ from netgain.verify.channelwise import Channelwise, ModeError, channelwise
 from netgain.verify.check_spectral import SpectralChecker, Twiddles, _head_terms, _terms, frequencies
 from netgain.verify.constraints import constraint_rows
 from netgain.verify.mode import Mode
+
+from .image_networks import random_network
 
 RNG = np.random.default_rng(0)
 

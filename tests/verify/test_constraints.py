@@ -5,7 +5,6 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from exact_inequality import is_rational, rational_rows
 from flint import arb
 from netgain.layers import (
     Add,
@@ -28,7 +27,9 @@ from netgain.layers import (
 )
 from netgain.verify.balls import BALLS, precision
 from netgain.verify.constraints import constraint_rows, to_inequality
-from small_networks import BANK, TINY
+
+from .exact_inequality import is_rational, rational_rows
+from .small_networks import BANK, TINY
 
 
 @pytest.fixture

@@ -2,9 +2,10 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from exact_inequality import is_semidefinite
 from netgain.verify.balls import from_matrix, precision
 from netgain.verify.enclosed_matrix import BALLS, DOUBLE, DoubleMatrix
+
+from .exact_inequality import is_semidefinite
 
 
 def rational(array):

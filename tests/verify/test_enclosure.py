@@ -21,7 +21,8 @@ from netgain.layers import (
 from netgain.verify.balls import BALLS, precision
 from netgain.verify.constraints import constraint_rows, is_zero
 from netgain.verify.enclosure import Enclosure
-from small_networks import BANK
+
+from .small_networks import BANK
 
 _exact = np.frompyfunc(Fraction, 1, 1)
 

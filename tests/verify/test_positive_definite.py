@@ -4,11 +4,12 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from exact_inequality import is_semidefinite
 from flint import arb, arb_mat
 from netgain.verify import positive_definite
 from netgain.verify.balls import precision
 from netgain.verify.positive_definite import gamma, proved_in_balls, proved_in_double
+
+from .exact_inequality import is_semidefinite
 
 PARTITIONS = [(1,), (2,), (1, 1), (2, 1), (1, 2, 1), (2, 2), (1, 1, 1, 1), (4,), (3, 2)]
 

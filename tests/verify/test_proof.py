@@ -9,7 +9,8 @@ from netgain.solvers import ClosedForm, InteriorPoint, Limits, compress, scale
 from netgain.verify import check
 from netgain.verify.constraints import constraint_rows, to_inequality
 from netgain.verify.proof import prove
-from small_networks import BANK, TINY
+
+from .small_networks import BANK, TINY
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import json
 import cvxpy as cp
 import numpy as np
 import pytest
-from image_networks import random_network
 from netgain.layers import (
     Add,
     Affine,
@@ -35,6 +34,8 @@ from netgain.verify.check_roesser import RoesserChecker
 from netgain.verify.lipschitz import lipschitz
 from netgain.verify.mode import Mode
 from netgain.verify.roesser import roesser
+
+from .image_networks import random_network
 
 RNG = np.random.default_rng(5)
 # Two hundred inequalities that touch at few frequencies are degenerate: Clarabel does not reach its defaults.

@@ -8,7 +8,6 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from exact_inequality import is_rational, is_semidefinite, rational_matrix, scaled_matrix
 from netgain.layers import Activation, Add, Affine, BatchNormalization, GraphBuilder, GroupSort, Relu, Scale, sequential
 from netgain.solvers import ClosedForm, InteriorPoint
 from netgain.verify import Certificate, check, lipschitz
@@ -17,7 +16,9 @@ from netgain.verify.balls import BALLS, precision
 from netgain.verify.check import neuron_terms
 from netgain.verify.constraints import constraint_rows
 from netgain.verify.positive_definite import proved_in_balls, proved_in_double
-from small_networks import ACTIVATIONS, BANK, TINY
+
+from .exact_inequality import is_rational, is_semidefinite, rational_matrix, scaled_matrix
+from .small_networks import ACTIVATIONS, BANK, TINY
 
 VARYING = [name for name in TINY if name != "zero_layer"]
 RATIONAL = [name for name in VARYING if is_rational(TINY[name])]

@@ -1,0 +1,1 @@
+"""Implicit networks x = s(Ax + Bu + b): well-posedness, fixed points and Lipschitz constants."""

@@ -1,0 +1,1 @@
+"""Contraction of neural ODEs, proved: fields, checkers, certificates and reports."""

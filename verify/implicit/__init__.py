@@ -1,0 +1,1 @@
+"""Implicit networks, proved: well-posedness, enclosures of fixed points, Lipschitz constants."""

@@ -1,0 +1,1 @@
+"""Stable non-autonomous blocks, proved: conditions, contraction and gains."""
