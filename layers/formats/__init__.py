@@ -13,8 +13,10 @@ from .nnet import load_nnet as load_nnet
 from .npz import archive_keys as archive_keys
 from .npz import load_npz as load_npz
 from .npz import load_npz_field
+from .npz import load_stable as load_stable
 from .npz_field import is_field
 from .npz_save import save_npz as save_npz
+from .npz_stable import save_stable_npz as save_stable_npz
 from .onnx_file import external_files
 from .onnx_import import load_onnx as load_onnx
 
