@@ -60,6 +60,15 @@ _NUMBERED = re.compile(rf"({'|'.join(sorted({*_COMPANIONS, *set.union(*_COMPANIO
 _GENERAL = ("activation", "input_shape", "input_mean", "input_scale")
 
 
+def archive_keys(path: Path) -> frozenset[str]:
+    """The names of an archive's arrays, of which none is read; none for a file that is no numpy archive."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return frozenset(name.removesuffix(".npy") for name in archive.namelist())
+    except (OSError, zipfile.BadZipFile):
+        return frozenset()
+
+
 def load_npz(path: Path) -> Graph:
     """The network in an archive laid out as above.
 
