@@ -89,12 +89,13 @@ class Equilibria:
     def states(self, u: Array, tolerance: float = 1e-10) -> Array:
         """x, shape (batch, n), for u of shape (batch, m).
 
-        **Raises:** `NotConverged` if the residual stays above the tolerance.
+        **Raises:** `NotConverged` if the residual, relative to B u + b, stays above the tolerance.
         """
-        net = self.network
-        found = fixed_point(net.A, self._inputs(u), net.activation, self.method, net.slopes, eta=self.weights,
-                            metric=self.metric, size=self.step.size, tolerance=tolerance)
-        return _converged(found, tolerance)
+        net, c = self.network, self._inputs(u)
+        tolerance = relative_to(c, self.weights, tolerance)
+        found = fixed_point(net.A, c, net.activation, self.method, net.slopes, eta=self.weights, metric=self.metric,
+                            size=self.step.size, tolerance=tolerance)
+        return converged(found, tolerance)
 
     def outputs(self, u: Array, tolerance: float = 1e-10) -> Array:
         """y, shape (batch, q)."""
@@ -108,9 +109,11 @@ class Equilibria:
         net = self.network
         slopes = net.derivative(x @ net.A.T + self._inputs(u))
         metric = None if self.metric is None else 1 / self.metric
-        found = fixed_point(net.A.T, g @ net.C, lambda v: slopes * v, self.method, net.slopes,
-                            eta=self.adjoint_weights, metric=metric, size=self.adjoint_step.size, tolerance=tolerance)
-        return _converged(found, tolerance) @ net.B
+        inner = g @ net.C
+        tolerance = relative_to(inner, self.adjoint_weights, tolerance)
+        found = fixed_point(net.A.T, inner, lambda v: slopes * v, self.method, net.slopes, eta=self.adjoint_weights,
+                            metric=metric, size=self.adjoint_step.size, tolerance=tolerance)
+        return converged(found, tolerance) @ net.B
 
     def _inputs(self, u: Array) -> Array:
         return np.asarray(u, dtype=np.float64) @ self.network.B.T + self.network.b
@@ -136,7 +139,16 @@ def equilibria(network: ImplicitNetwork) -> Equilibria:
                       splitting_step(A.T, method, 1 / found.metric), None, None, found.metric)
 
 
-def _converged(found: FixedPoint, tolerance: float) -> Array:
+def relative_to(c: Array, weights: Array | None, tolerance: float) -> float:
+    """The tolerance for x = Phi(A x + c) whose c is not of the size of 1."""
+    return tolerance * max(float(np.max(np.abs(c) / (1.0 if weights is None else weights), initial=0.0)), 1e-300)
+
+
+def converged(found: FixedPoint, tolerance: float) -> Array:
+    """x.
+
+    **Raises:** `NotConverged` unless the iteration did.
+    """
     if found.status is not FixedPointStatus.CONVERGED:
         raise NotConverged(f"{found.status.value} The residual is {found.residual!r} after {found.iterations} "
                            f"iterations; {tolerance!r} was asked for.")

@@ -19,8 +19,8 @@ import dataclasses
 
 import numpy as np
 
-from .fixed_point import FixedPointStatus, Method, Step, average_step, fixed_point
-from .network import ImplicitNetwork, NotConverged
+from .fixed_point import Method, Step, average_step, fixed_point
+from .network import ImplicitNetwork, converged, relative_to
 from .weighted_log_norm import Array, SlopeBox, least_log_norm
 
 
@@ -56,21 +56,21 @@ class Embedding:
 
         **Arguments:** `start`: boxes to iterate from.
 
-        **Raises:** `ValueError` for shapes that do not fit or empty boxes; `NotConverged` if the residual stays above
-        `tolerance`.
+        **Raises:** `ValueError` for shapes that do not fit or empty boxes; `NotConverged` if the residual, relative
+        to B u + b, stays above `tolerance`.
         """
         lower, upper = input_boxes(lower, upper, self.network.B.shape[1])
         n, slopes = len(self.weights), self.network.slopes
         below, above = linear_bounds(self.network.B, lower, upper)
+        c, weights = np.hstack([below, above]) + np.tile(self.network.b, 2), np.tile(self.weights, 2)
+        tolerance = relative_to(c, weights, tolerance)
         found = fixed_point(
-            self.matrix, np.hstack([below, above]) + np.tile(self.network.b, 2),
+            self.matrix, c,
             lambda v: np.asarray(self.network.activation(v.reshape(-1, n))).reshape(v.shape), Method.AVERAGE,
-            SlopeBox(np.tile(slopes.lower, 2), np.tile(slopes.upper, 2)), eta=np.tile(self.weights, 2),
+            SlopeBox(np.tile(slopes.lower, 2), np.tile(slopes.upper, 2)), eta=weights,
             size=self.step.size, tolerance=tolerance, start=None if start is None else np.hstack(start))
-        if found.status is not FixedPointStatus.CONVERGED:
-            raise NotConverged(f"{found.status.value} The residual is {found.residual!r} after {found.iterations} "
-                               f"iterations; {tolerance!r} was asked for.")
-        return found.x[:, :n], found.x[:, n:]
+        x = converged(found, tolerance)
+        return x[:, :n], x[:, n:]
 
     def output_boxes(self, lower: Array, upper: Array) -> tuple[Array, Array]:
         """The boxes of y = C x + c, two arrays of shape (batch, q)."""
