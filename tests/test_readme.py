@@ -42,13 +42,10 @@ def test_commands_and_options_exist() -> None:
         result = CliRunner().invoke(cli.app, [command, "--help"], env={"COLUMNS": "200"})
         assert result.exit_code == 0
         helps[command] = result.stdout
-    # An option belongs to a command that its paragraph names, or else to those of the whole section.
     for section in readme.split("## Commands")[1].split("## Models")[0].split("## Neural ODEs"):
-        for paragraph in section.split("\n\n"):
-            named = [command for command in helps if f"netgain {command}" in paragraph]
-            named = named or [command for command in helps if f"netgain {command}" in section]
-            for option in set(re.findall(r"`(--[a-z-]+)", paragraph)) - {"--help"}:
-                assert any(option in helps[command] for command in named), option
+        named = [text for command, text in helps.items() if f"netgain {command}" in section]
+        for option in set(re.findall(r"`(--[a-z-]+)", section)) - {"--help"}:
+            assert any(option in text for text in named), option
 
 
 @pytest.mark.slow
