@@ -55,7 +55,7 @@ class Directions:
 
     @property
     def count(self) -> int:
-        return self.q.shape[1]
+        return len(self.q.T)
 
     def extended(self, q: np.ndarray) -> "Directions":
         """With the part of these directions that is new."""
@@ -71,7 +71,8 @@ class Directions:
 
     @functools.cached_property
     def _gram(self) -> np.ndarray:
-        return self.pairs.T @ self.solved
+        gram: np.ndarray = self.pairs.T @ self.solved
+        return gram
 
     def step(self, newton: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
         """The minimiser dx of the model and R, given the Newton step, the minimiser of its quadratic part.

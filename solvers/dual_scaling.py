@@ -5,7 +5,7 @@ Zhang, SIAM J. Optim. 2000). With Z = M^{-1}, g_i = <F_i, Z> and H_ij = trace(F_
 H^{-1} g - H^{-1} e / mu. It costs a fraction of a primal-dual step: no dense Y is kept, completed or multiplied. Alone
 it would need many more: a few eigenvalues of M want to change by large factors, and shorten it. The model of
 `netgain.solvers.barrier_model`, which is exact on these, gives steps as long as primal-dual ones, and with them a dual
-feasible Y that is never formed. Its objective, rho - mu (n - <dx, g> - tr R), is at most the least rho.
+feasible Y that is never formed. Its objective, rho - mu (n - <dx, g> + tr R), is at most the least rho.
 
 Where lam >= 0 does not follow from M >= 0, its logarithms join the barrier.
 """
@@ -97,8 +97,10 @@ def _iterate(course: Course, max_iterations: int) -> Status:
         if course.out_of_time:
             return Status.TIME_LIMIT
         here = _neighbourhood(system, matrix, factor, x) if factor is not None else None
-        found = here.step(here.mu / fall) if here is not None else None
-        if here is None or found is None:
+        if here is None:
+            return Status.STALLED
+        found = here.step(here.mu / fall) or here.step(here.mu)
+        if found is None:
             return Status.STALLED
         dx, dual, lowest = found
         if course.offer(iteration, x, dual):
@@ -184,7 +186,7 @@ class _Neighbourhood:
         if not is_positive(change, u, self.factor.structure):
             return 0.0
         order = self.factor.structure.size + signed * (len(dx) - 1)
-        return max(float(self.x[-1] - mu * (order - dx @ self.gradient - np.trace(r))), 0.0)
+        return max(float(self.x[-1] - mu * (order - dx @ self.gradient + np.trace(r))), 0.0)
 
 
 def _neighbourhood(system: NewtonSystem, matrix: Blocks, factor: Factor, x: np.ndarray) -> _Neighbourhood | None:
