@@ -1,6 +1,6 @@
 r"""The layer x = relu(A x + c) in torch, differentiated at its fixed point, and parametrisations of A.
 
-With D = diag(x > 0), the gradient g of a loss in x becomes w in c and w x^T in A, where w = D (A^T w + g). It is an
+With D = diag(A x + c > 0), the gradient g of a loss in x becomes w in c and w x^T in A, where w = D (A^T w + g). It is an
 equation of the same kind, solved by the same iteration: the average iteration contracts at the same rate forward and
 backward, as (1 - a) I + a A^T D is the transpose of (1 - a) I + a D A. No iterate is stored.
 """
@@ -86,15 +86,16 @@ def _ended(x: torch.Tensor, residual: torch.Tensor, failures: list[float] | None
 class _Equilibrium(torch.autograd.Function):  # type: ignore[misc]
     @staticmethod
     def forward(ctx: Any, A: torch.Tensor, c: torch.Tensor, iteration: Iteration) -> torch.Tensor:
-        x = iteration(A, c, torch.relu)
-        ctx.save_for_backward(A, x)
+        # Averaging leaves a little of an x that was positive before, so that slopes are read off from x A^T + c.
+        v = torch.addmm(c, iteration(A, c, torch.relu), A.T)
+        x = torch.relu(v)
+        ctx.save_for_backward(A, x, (v > 0).to(v.dtype))
         ctx.iteration = iteration
         return x
 
     @staticmethod
     def backward(ctx: Any, g: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None]:  # type: ignore[override]
-        A, x = ctx.saved_tensors
-        slopes = (x > 0).to(x.dtype)
+        A, x, slopes = ctx.saved_tensors
         # Equations for tiny gradients are scaled, as the tolerance is one for numbers of about 1.
         scale = g.abs().max().clamp_min(1e-30)
         w = ctx.iteration(A.T, g / scale, lambda v: slopes * v) * scale
