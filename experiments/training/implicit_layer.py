@@ -1,6 +1,6 @@
 r"""The layer x = relu(A x + c) in torch, differentiated at its fixed point, and parametrisations of A.
 
-With D = diag(A x + c > 0), the gradient g of a loss in x becomes w in c and w x^T in A, where w = D (A^T w + g). It is an
+With D = diag(A x + c > 0), the gradient g of a loss in x becomes w in c and w x^T in A, where w = D (A^T w + g), an
 equation of the same kind, solved by the same iteration: the average iteration contracts at the same rate forward and
 backward, as (1 - a) I + a A^T D is the transpose of (1 - a) I + a D A. No iterate is stored.
 """

@@ -95,7 +95,10 @@ def diagonal_stability(A: Array, slopes: SlopeBox | None = None) -> DiagonalStab
     """
     A = square(A)
     n = len(A)
-    A = unit_slopes(A, np.zeros((n, 1)), np.zeros((1, n)), slopes).A
+    loop = unit_slopes(A, np.zeros((n, 1)), np.zeros((1, n)), slopes)
+    A, n = loop.A, len(loop.A)
+    if not n:
+        return DiagonalStability(loop.full_metric(np.empty(0)), np.inf, np.inf, np.empty((0, 0)))
     scale = float(np.linalg.norm(np.eye(n) - A, 2)) or 1.0
     problem = _Problem((np.eye(n) - A) / scale, np.zeros((n, n)), np.ones(n), fixed_trace=True)
     start = 1 - float(np.linalg.eigvalsh(problem.matrix(np.ones(n), 0.0))[0])
@@ -104,7 +107,7 @@ def diagonal_stability(A: Array, slopes: SlopeBox | None = None) -> DiagonalStab
     inverse = np.linalg.inv(problem.matrix(metric, last))
     obstruction = inverse / np.trace(inverse)
     most = 2 * n * float(np.max(np.diagonal((np.eye(n) - A) @ obstruction)))
-    return DiagonalStability(metric, margin, max(most, margin), obstruction)
+    return DiagonalStability(loop.full_metric(metric), margin, max(most, margin), obstruction)
 
 
 def euclidean_gain(A: Array, B: Array, C: Array, tolerance: float = 1e-5, start: Array | None = None,
@@ -118,15 +121,16 @@ def euclidean_gain(A: Array, B: Array, C: Array, tolerance: float = 1e-5, start:
     loop = unit_slopes(A, B, C, slopes)
     A, B, C, D = loop.A, loop.B, loop.C, loop.D
     n = len(A)
-    if start is None:
-        start = diagonal_stability(A).metric
+    if not n:
+        return EuclideanGain(float(np.linalg.norm(D, 2)), loop.full_metric(np.empty(0)), 0.0)
+    start = diagonal_stability(A).metric if start is None else start[loop.kept]
     least = float(np.linalg.eigvalsh(metric_matrix(A, start))[0])
     if not (least > 0 and np.all(start > 0)):
         raise ValueError("No diagonal metric L with L (I - A) + (I - A)^T L > 0 is at hand (least eigenvalue "
                          f"{least!r}): this inequality gives no l2 bound.")
     size_b, size_c, size_d = (float(np.linalg.norm(matrix, 2)) for matrix in (B, C, D))
     if not (size_b and size_c):
-        return EuclideanGain(size_d, start, 0.0)
+        return EuclideanGain(size_d, loop.full_metric(start), 0.0)
     through = size_d / (size_b * size_c)
     stacked = np.vstack([B / size_b, D / (size_b * size_c)])
     factor = np.asarray(np.linalg.qr(stacked.T, mode="r"), dtype=np.float64).T
@@ -138,7 +142,8 @@ def euclidean_gain(A: Array, B: Array, C: Array, tolerance: float = 1e-5, start:
     # H >= 2 I leaves at least I, against which tau covers the square of what is beside it.
     tau = 2 * (float(np.max(metric)) + through) ** 2 + through**2 + 1
     metric, tau, gap = problem.minimise(metric, tau, 2 * tolerance, relative=True)
-    return EuclideanGain(size_b * size_c * float(np.sqrt(tau)), metric * size_c**2, 1 - float(np.sqrt(max(1 - gap, 0))))
+    return EuclideanGain(size_b * size_c * float(np.sqrt(tau)), loop.full_metric(metric * size_c**2),
+                         1 - float(np.sqrt(max(1 - gap, 0))))
 
 
 class _Problem:

@@ -53,26 +53,28 @@ def row_gain(A: Array, B: Array, c: Array, slopes: SlopeBox | None = None, toler
     **Raises:** `ValueError` for shapes that do not fit, or if no metric with H(L) > 0 was given or found.
     """
     loop = unit_slopes(A, B, np.asarray(c, dtype=np.float64)[None], slopes)
-    if start is None:
-        start = diagonal_stability(loop.A).metric
+    # Where there are only fixed slopes: |d^T u|^2 <= sum_j (|d_j| sum_k |d_k|) u_j^2.
+    through = RowGain(float(np.abs(loop.D).sum()), loop.full_metric(np.ones(len(loop.A))),
+                      np.abs(loop.D[0]) * np.abs(loop.D).sum(), 0.0)
+    if not len(loop.A):
+        return through
+    start = diagonal_stability(loop.A).metric if start is None else start[loop.kept]
     least = float(np.linalg.eigvalsh(metric_matrix(loop.A, start))[0])
     if not (least > 0 and np.all(start > 0)):
         raise ValueError("No diagonal metric L with L (I - A) + (I - A)^T L > 0 is at hand (least eigenvalue "
                          f"{least!r}): this inequality gives no l_inf bound.")
     inputs, outputs = float(np.max(np.abs(loop.B))), float(np.linalg.norm(loop.C))
     if not inputs or not outputs:
-        # Only what goes past the neurons: |d^T u|^2 <= sum_j (|d_j| sum_k |d_k|) u_j^2.
-        t = np.abs(loop.D[0]) * np.abs(loop.D).sum()
-        return RowGain(float(np.abs(loop.D).sum()), start, t, 0.0)
+        return dataclasses.replace(through, metric=loop.full_metric(start))
     # y is measured in units of |c| max |b_ij|, u in units of 1 / max |b_ij|.
-    scaled = Loop(loop.A, loop.B / inputs, loop.C / outputs, loop.D / (outputs * inputs))
+    scaled = Loop(loop.A, loop.B / inputs, loop.C / outputs, loop.D / (outputs * inputs), loop.kept)
     problem = _Problem(scaled)
     unit = start / np.max(start)
     energy = float(scaled.C[0] @ np.linalg.solve(metric_matrix(scaled.A, unit), scaled.C[0]))
     # For a fixed direction of L and d = 0 this length of it is the best.
     metric, t, gap = problem.minimise(unit * 2 * energy, tolerance)
     size = (outputs * inputs) ** 2
-    return RowGain(float(np.sqrt(size * t.sum())), metric * outputs**2, size * t, gap)
+    return RowGain(float(np.sqrt(size * t.sum())), loop.full_metric(metric * outputs**2), size * t, gap)
 
 
 def _best_step(value: Callable[[float], float]) -> float:

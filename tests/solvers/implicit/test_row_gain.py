@@ -14,13 +14,13 @@ from netgain.solvers.implicit.weighted_log_norm import SlopeBox, least_log_norm
 
 from .implicit_bank import A1, B1, C1, HIERARCHY, random_matrix
 
-BOXES = [(0.0, 1.0), (0.1, 1.0), (-0.2, 1.1), (0.0, 0.25), (0.5, 0.5)]
+BOXES = [(0.0, 1.0), (0.1, 1.0), (-0.2, 1.1), (0.0, 0.25)]
 
 
 def network(seed, lower=0.0, upper=1.0, n=5, m=3, q=2):
     rng = np.random.default_rng(seed)
     A = random_matrix(seed, n, most=0.7)
-    slopes = SlopeBox(np.where(rng.random(n) < 0.7, lower, upper), np.full(n, upper))
+    slopes = SlopeBox(np.where(rng.random(n) < 0.7, lower, (lower + upper) / 2), np.full(n, upper))
     A = A / max(1.0, 1.3 * least_log_norm(A, slopes).value)
     return A, rng.standard_normal((n, m)), rng.standard_normal((q, n)), slopes
 
@@ -84,6 +84,21 @@ def test_the_loop_transformation_keeps_the_answers(seed):
         answer = C @ np.linalg.solve(np.eye(5) - d[:, None] * A, d[:, None] * B)
         inner = np.linalg.solve(np.eye(5) - share[:, None] * loop.A, share[:, None] * loop.B)
         assert loop.C @ inner + loop.D == pytest.approx(answer, abs=1e-10)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_neurons_with_one_slope(seed):
+    A, B, C, _ = network(seed)
+    point = SlopeBox.uniform(5, 0.7, 0.7)
+    answer = 0.7 * C @ np.linalg.solve(np.eye(5) - 0.7 * A, B)
+    assert euclidean_gain(A, B, C, slopes=point).gain == pytest.approx(np.linalg.norm(answer, 2))
+    assert row_gain(A, B, C[0], point).gain == pytest.approx(np.abs(answer[0]).sum())
+    lower, upper = np.array([0.0, 0.4, 0.1, 0.7, -0.2]), np.array([1.0, 0.4, 1.0, 0.7, 1.0])
+    some, nearly = SlopeBox(lower, upper), SlopeBox(lower, upper + 1e-7)
+    found, near = (euclidean_gain(A, B, C, slopes=slopes) for slopes in (some, nearly))
+    assert found.gain == pytest.approx(near.gain, rel=1e-4)
+    assert row_gain(A, B, C[0], some).gain == pytest.approx(row_gain(A, B, C[0], nearly).gain, rel=1e-4)
+    assert np.linalg.eigvalsh(metric_matrix(A, found.metric, some))[0] > 0
 
 
 def test_slopes_away_from_zero_admit_more():
