@@ -29,6 +29,7 @@ from .cli_options import Model as _Model
 from .cli_options import Quiet as _Quiet
 from .cli_options import TimeLimit as _TimeLimit
 from .cli_options import print_json, read_from, require_limits, require_writable, save
+from .cli_stability import STABILITY, check_blocks, stability
 from .doctor import diagnose
 from .inspection import inspect as inspect_graph
 from .inspection import summarise
@@ -283,6 +284,9 @@ def check(
         if schema_of(certificate) in CONTRACTIVITY:
             check_field(certificate, model, as_json)
             return
+        if schema_of(certificate) in STABILITY:
+            check_blocks(certificate, model, as_json)
+            return
         try:
             claim = load_certificate(certificate)
         except CertificateError as error:
@@ -302,6 +306,7 @@ def check(
 
 
 app.command()(contractivity)
+app.command()(stability)
 
 
 @app.command()
