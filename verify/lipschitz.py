@@ -9,6 +9,7 @@ from collections.abc import Callable
 import numpy as np
 from netgain.layers import Graph
 from netgain.solvers.gradient_system import GradientSystem
+from netgain.solvers.loop import NoMetricError
 from netgain.solvers.result import Limits, OnProgress, Solution, Status
 from threadpoolctl import threadpool_limits
 
@@ -112,7 +113,10 @@ def lipschitz(
     # numpy and scipy each bring a pool of BLAS threads; taking turns, they wait for each other ten times as long as one
     # thread works.
     with threadpool_limits(limits=1, user_api="blas"):
-        realisation, neuron = _realisation(graph, solver, limits, mode, notes)
+        try:
+            realisation, neuron = _realisation(graph, solver, limits, mode, notes)
+        except NoMetricError as error:
+            return _not_well_posed(graph, error, time.perf_counter() - begin)
         announce(Stage.SOLVE)
         share = dataclasses.replace(limits, time_limit=0.8 * limits.time_limit)
         try:
@@ -158,6 +162,13 @@ def lipschitz(
         mode=realisation.mode,
         notes=tuple(notes),
     )
+
+
+def _not_well_posed(graph: Graph, error: NoMetricError, seconds: float) -> LipschitzReport:
+    """Nothing is claimed of a network of which it is not known that it has exactly one output."""
+    solution = Solution(Status.NO_METRIC, math.inf, 0.0, (), 0, seconds, "diagonal_stability", "")
+    return LipschitzReport(graph.name, math.inf, 0.0, 0.0, math.inf, None, None, solution,
+                           {"solve": seconds, "total": seconds}, notes=(str(error),))
 
 
 def _realisation(
@@ -207,12 +218,13 @@ def _lower_bounds(graph: Graph, neuron: Neuron | None, seed: int, time_limit: fl
     """The gain of the best slopes, and the better of two witnesses: one sought near these slopes, one freely."""
     slope_bound = 0.0
     wishes: list[dict[str, np.ndarray] | None] = [None]
-    if neuron is not None:
+    metrics = {} if neuron is None else neuron.loop_metrics
+    if neuron is not None and not metrics:
         slopes = GradientSystem(seed=seed, time_limit=time_limit / 2).solve(neuron.scaled.inequality)
         layers = zip(neuron.rows.activations, slopes.slopes, strict=True)
         wanted = {layer.node: values for layer, values in layers if layer.coupled == 1}
         slope_bound = neuron.scaled.unscale(slopes.value)
         wishes = [wanted, None] if wanted else [None]
     search = WitnessSearch(seed=seed, time_limit=time_limit / 4)
-    witnesses = [search.find(graph, wish) for wish in wishes]
+    witnesses = [search.find(graph, wish, metrics) for wish in wishes]
     return slope_bound, max(witnesses, key=lambda witness: witness.ratio)

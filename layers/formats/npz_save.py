@@ -9,10 +9,12 @@ from ..activation import Activation
 from ..convolution import Convolution
 from ..errors import ModelError
 from ..graph import Graph
+from ..implicit import FixedPoint
 from ..layer import Layer, Shape
 from ..linear import Affine, Scale
 from ..state_space import StateSpace
 from .layer_names import name_of_layer
+from .perceptron import name_of
 
 _WEIGHTED = (Affine, Convolution, StateSpace)
 
@@ -40,6 +42,8 @@ def save_npz(path: str | Path, graph: Graph) -> None:
         try:
             if isinstance(layer, _WEIGHTED):
                 steps.append(_weights(layer, shape))
+            elif isinstance(layer, FixedPoint):
+                steps.append({"implicit": layer.recurrence.weight, "activation": np.array(name_of(layer.activation))})
             elif alternate:
                 between.append(name_of_layer(layer, shape))
             else:
