@@ -27,7 +27,8 @@ def normal(seed, *shape):
 
 
 def single(seed, activation, n=6):
-    return sequential((3,), [Affine(normal(seed, n, 3), normal(seed, n)), FixedPoint(Affine(stable(seed, n)), activation),
+    return sequential((3,), [Affine(normal(seed, n, 3), normal(seed, n)),
+                             FixedPoint(Affine(stable(seed, n)), activation),
                              Affine(normal(seed + 1, 2, n))])
 
 
@@ -38,7 +39,8 @@ def mixed():
     first = builder.add(FixedPoint(Affine(stable(1, 5)), Tanh()),
                         builder.add(Affine(normal(1, 5, 3)), builder.add(Scale(divisor=np.full(3, 0.3)), u)))
     explicit = builder.add(LeakyRelu(0.1), builder.add(Affine(normal(2, 4, 5)), first))
-    fed = builder.add(Add((1, 1)), builder.add(Affine(normal(3, 4, 4)), explicit), builder.add(Affine(normal(4, 4, 3)), u))
+    fed = builder.add(Add((1, 1)), builder.add(Affine(normal(3, 4, 4)), explicit),
+                      builder.add(Affine(normal(4, 4, 3)), u))
     second = builder.add(FixedPoint(Affine(stable(2, 4)), Relu()), fed)
     return builder.build(builder.add(Affine(normal(5, 2, 4)), second))
 
