@@ -35,6 +35,7 @@ from .formats import Source as Source
 from .formats import describe_source as describe_source
 from .formats import load as load
 from .formats import load_field as load_field
+from .formats import load_stable as load_stable
 from .graph import Graph as Graph
 from .graph import GraphBuilder as GraphBuilder
 from .graph import sequential as sequential
@@ -55,4 +56,7 @@ from .pooling import AveragePool as AveragePool
 from .pooling import MaxPool as MaxPool
 from .pooling import Mean as Mean
 from .sampled_weights import SampledWeights as SampledWeights
+from .stable_block import Border as Border
+from .stable_block import StableBlock as StableBlock
+from .stable_block import StableNetwork as StableNetwork
 from .state_space import StateSpace as StateSpace

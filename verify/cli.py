@@ -23,6 +23,7 @@ from .certificate import CertificateError, load_certificate
 from .check import Outcome
 from .check import check as check_certificate
 from .claim import Standing, judge
+from .cli_compare import compare
 from .cli_contractivity import CONTRACTIVITY, check_field, contractivity
 from .cli_options import Json as _Json
 from .cli_options import Model as _Model
@@ -302,6 +303,7 @@ def check(
 
 
 app.command()(contractivity)
+app.command()(compare)
 
 
 @app.command()

@@ -204,15 +204,23 @@ def _better(neuron: Neuron, certificate: Certificate | None, notes: list[str]) -
 
 
 def _lower_bounds(graph: Graph, neuron: Neuron | None, seed: int, time_limit: float) -> tuple[float, Witness]:
-    """The gain of the best slopes, and the better of two witnesses: one sought near these slopes, one freely."""
-    slope_bound = 0.0
-    wishes: list[dict[str, np.ndarray] | None] = [None]
-    if neuron is not None:
-        slopes = GradientSystem(seed=seed, time_limit=time_limit / 2).solve(neuron.scaled.inequality)
-        layers = zip(neuron.rows.activations, slopes.slopes, strict=True)
-        wanted = {layer.node: values for layer, values in layers if layer.coupled == 1}
-        slope_bound = neuron.scaled.unscale(slopes.value)
-        wishes = [wanted, None] if wanted else [None]
+    """The gain of the best slopes, and a witness."""
+    slope_bound, wanted = slope_system(neuron, seed, time_limit / 2) if neuron is not None else (0.0, None)
+    return slope_bound, best_witness(graph, wanted, seed, time_limit)
+
+
+def slope_system(neuron: Neuron, seed: int, time_limit: float) -> tuple[float, dict[str, np.ndarray]]:
+    """The gain of the best slopes found, in floating point, and these slopes by node, for a witness to come near."""
+    slopes = GradientSystem(seed=seed, time_limit=time_limit).solve(neuron.scaled.inequality)
+    layers = zip(neuron.rows.activations, slopes.slopes, strict=True)
+    return neuron.scaled.unscale(slopes.value), {layer.node: values for layer, values in layers if layer.coupled == 1}
+
+
+def best_witness(graph: Graph, wanted: dict[str, np.ndarray] | None, seed: int, time_limit: float) -> Witness:
+    """The better of two witnesses: one sought near the slopes wanted, if there are any, and one freely.
+
+    **Raises:** `UndecidedError`.
+    """
     search = WitnessSearch(seed=seed, time_limit=time_limit / 4)
-    witnesses = [search.find(graph, wish) for wish in wishes]
-    return slope_bound, max(witnesses, key=lambda witness: witness.ratio)
+    witnesses = [search.find(graph, wish) for wish in ([wanted, None] if wanted else [None])]
+    return max(witnesses, key=lambda witness: witness.ratio)

@@ -13,6 +13,7 @@ An archive holds, and nothing else:
       Complex numbers, with A a diagonal, mean y_t = Re(C x_t) + D u_t, or with `conjugate_pairs{k}` = True 2 Re(C x_t);
     - `layer{k}`, a string: `flatten`, `mean`, `max_pool:3,2`, `average_pool:2`, or an activation such as `relu` or
       `leaky_relu:0.1`; see `layer_names.layer_named`;
+    - `step{k}` with `A{k}`, `B{k}`, `depth{k}` and more: a block of NAIS-Net, which is unrolled; see `npz_stable`;
 - `b{k}`, optionally, for a layer with weights: float vector (out,), one number for each channel of the output;
 - `activation`: what follows each layer with weights but the last: a string, or an array with one string for each. It
   takes the place of activations among the `layer{k}`, and `none` says that there is none. Only an archive with a single
@@ -41,18 +42,31 @@ from ..graph import Graph, sequential
 from ..layer import Layer, Shape, broadcasts, parameter
 from ..linear import Affine, Flatten, Scale
 from ..sampled_weights import SampledWeights
+from ..stable_block import StableBlock, StableNetwork
 from ..state_space import StateSpace
 from .layer_names import layer_named
 from .npz_field import field_of_arrays, is_field
+from .npz_stable import COMPANIONS as _WITH_STEP
+from .npz_stable import block_of_parts
 from .perceptron import activation_named
 
 _Parts = dict[str, np.ndarray]
 
 # By what makes a layer: what may go with it.
 _WINDOW = {"stride", "padding", "dilation", "groups"}
-_COMPANIONS = {"W": {"b"} | _WINDOW, "A": {"B", "C", "D", "b", "conjugate_pairs"}, "layer": set[str]()}
+_COMPANIONS = {"W": {"b"} | _WINDOW, "A": {"B", "C", "D", "b", "conjugate_pairs"}, "layer": set[str](),
+               "step": _WITH_STEP}
 _NUMBERED = re.compile(rf"({'|'.join(sorted({*_COMPANIONS, *set.union(*_COMPANIONS.values())}))})([1-9]\d{{0,8}})")
 _GENERAL = ("activation", "input_shape", "input_mean", "input_scale")
+
+
+def archive_keys(path: Path) -> frozenset[str]:
+    """The names of an archive's arrays, of which none is read; none for a file that is no numpy archive."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return frozenset(name.removesuffix(".npy") for name in archive.namelist())
+    except (OSError, zipfile.BadZipFile):
+        return frozenset()
 
 
 def load_npz(path: Path) -> Graph:
@@ -75,14 +89,37 @@ def load_npz_field(path: Path) -> Graph | SampledWeights:
     """
     arrays = _arrays(path)
     try:
-        return field_of_arrays(arrays, path.stem) if is_field(arrays) else _network(arrays, path.stem)
+        if is_field(arrays):
+            return field_of_arrays(arrays, path.stem)
+        content = _network(arrays, path.stem)
+        return content if isinstance(content, Graph) else content.graph()
     except ModelError as error:
         raise type(error)(f"{path}: {error}") from None
 
 
-def _network(arrays: dict[str, np.ndarray], name: str) -> Graph:
+def load_stable(path: str | Path) -> StableNetwork:
+    """The blocks of NAIS-Net in an archive, and the layers between them.
+
+    **Raises:** `ModelError` as `load_npz`, and for an archive without such blocks.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".npz":
+        raise ModelError(f"{path}: blocks of NAIS-Net are read from .npz archives; see `layers/formats/npz_stable.py`.")
+    arrays = _arrays(path)
+    try:
+        content = None if is_field(arrays) else _network(arrays, path.stem)
+    except ModelError as error:
+        raise type(error)(f"{path}: {error}") from None
+    if not isinstance(content, StableNetwork):
+        raise ModelError(f"{path} holds no block x+ = x + h s(A x + B u + C): there is no `step1`, `step2`, ..; see "
+                         "`layers/formats/npz_stable.py`.")
+    return content
+
+
+def _network(arrays: dict[str, np.ndarray], name: str) -> Graph | StableNetwork:
     numbered, unclear, problems = _numbered(arrays)
-    start, layers = _input(arrays, numbered.get(1), problems)
+    start, before = _input(arrays, numbered.get(1), problems)
+    layers: list[Layer | StableBlock] = [*before]
     after = _activations(arrays, numbered, problems)
     shape, last = start, 0
     for k, parts in sorted(numbered.items()):
@@ -95,7 +132,9 @@ def _network(arrays: dict[str, np.ndarray], name: str) -> Graph:
             if k in after:
                 found.append(activation_named(after[k]))
             for layer in found:
-                shape = None if shape is None else layer.output_shape(shape)
+                block = isinstance(layer, StableBlock)
+                follow = layer.state_shape if block else layer.output_shape  # type: ignore[union-attr]
+                shape = None if shape is None else follow(shape)
             layers += found
             last = k
         except ModelError as error:
@@ -103,7 +142,9 @@ def _network(arrays: dict[str, np.ndarray], name: str) -> Graph:
     if problems:
         raise ModelError("; ".join(problem.rstrip(".") for problem in problems) + ".")
     assert start is not None
-    return sequential(start, layers, name)
+    if any("step" in parts for parts in numbered.values()):
+        return StableNetwork(tuple(layers), start, name)
+    return sequential(start, [layer for layer in layers if isinstance(layer, Layer)], name)
 
 
 def _numbered(arrays: dict[str, np.ndarray]) -> tuple[dict[int, _Parts], set[int], list[str]]:
@@ -118,7 +159,7 @@ def _numbered(arrays: dict[str, np.ndarray]) -> tuple[dict[int, _Parts], set[int
             unknown.append(key)
     problems, unclear = [], set()
     for k, parts in sorted(numbered.items()):
-        kinds = [kind for kind in _COMPANIONS if kind in parts]
+        kinds = ["step"] if "step" in parts else [kind for kind in _COMPANIONS if kind in parts]
         if len(kinds) != 1:
             keys = ", ".join(sorted(f"{part}{k}" for part in kinds or parts))
             problems.append(f"layer {k} has {keys}, expected one of W{k}, A{k} and layer{k}")
@@ -151,6 +192,8 @@ def _input(
             problems.append(f"`input_shape` holds positive whole numbers, got {given.tolist()}")
     elif first and "W" in first and first["W"].ndim == 2:
         shape = (first["W"].shape[1],)
+    elif first and "step" in first and "B" in first and "activation" in first and _is_matrix(first):
+        shape = (first["B"].shape[-1],)
     elif first:
         problems.append("`input_shape` is missing, which only a network that begins with a matrix can do without")
     layers: list[Layer] = []
@@ -166,14 +209,20 @@ def _input(
     return shape, layers
 
 
+def _is_matrix(block: _Parts) -> bool:
+    """Whether B of a block is a matrix, or one for each stage."""
+    return block["B"].ndim == 2 or (block["B"].ndim == 3 and "shared" in block and not np.any(block["shared"]))
+
+
 def _activations(arrays: dict[str, np.ndarray], numbered: dict[int, _Parts], problems: list[str]) -> dict[int, str]:
     """The activation that `activation` puts after a layer, by the layer's number."""
-    weighted = [k for k, parts in sorted(numbered.items()) if parts.keys() & {"W", "A"}]
+    blocks = any("step" in parts for parts in numbered.values())
+    weighted = [k for k, parts in sorted(numbered.items()) if parts.keys() & {"W", "A"} and "step" not in parts]
     hidden, given = weighted[:-1], arrays.get("activation")
     texts = [str(parts["layer"]) for parts in numbered.values() if "layer" in parts]
     own = [text for text in texts if _is_activation(text)]
     if given is None:
-        if hidden and not own:
+        if hidden and not own and not blocks:
             problems.append("the key `activation` is missing; add it, for example as 'relu', or as 'none'")
         return {}
     if own:
@@ -196,8 +245,10 @@ def _is_activation(text: str) -> bool:
         return False
 
 
-def _layers(k: int, parts: _Parts, shape: Shape | None) -> list[Layer]:
+def _layers(k: int, parts: _Parts, shape: Shape | None) -> list[Layer | StableBlock]:
     """Layer k, for an input of this shape if that is known, with what has to come before it."""
+    if "step" in parts:
+        return [block_of_parts(k, parts)]
     bias = parameter(parts["b"], f"b{k}") if "b" in parts else None
     if "layer" in parts:
         if parts["layer"].dtype.kind != "U" or parts["layer"].ndim:

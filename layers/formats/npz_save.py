@@ -27,8 +27,9 @@ def save_npz(path: str | Path, graph: Graph) -> None:
         raise ModelError("Only networks of one layer after the other fit into an archive of weights.")
     layers = [(graph.layer(node), graph.input_shapes(node)[0]) for node in graph.order[1:-1]]
     content: dict[str, np.ndarray] = {}
-    while layers and isinstance(layers[0][0], Scale):
-        content |= _normalisation(layers.pop(0)[0], set(content))
+    while layers and isinstance(first := layers[0][0], Scale):
+        content |= normalisation_parts(first, set(content))
+        layers.pop(0)
     weighted = [isinstance(layer, _WEIGHTED) for layer, _ in layers]
     activations = [isinstance(layer, Activation) for layer, _ in layers]
     # Where activations alternate with weights, they are listed apart, as in archives of perceptrons.
@@ -38,12 +39,10 @@ def save_npz(path: str | Path, graph: Graph) -> None:
     problems = [] if layers else ["there is no layer but a scaling of the input"]
     for layer, shape in layers:
         try:
-            if isinstance(layer, _WEIGHTED):
-                steps.append(_weights(layer, shape))
-            elif alternate:
+            if alternate and not isinstance(layer, _WEIGHTED):
                 between.append(name_of_layer(layer, shape))
             else:
-                steps.append({"layer": np.array(name_of_layer(layer, shape))})
+                steps.append(parts_of_layer(layer, shape))
         except ModelError as error:
             problems.append(str(error).rstrip("."))
     if problems:
@@ -56,6 +55,16 @@ def save_npz(path: str | Path, graph: Graph) -> None:
     # Handed an open file, savez adds no extension of its own.
     with Path(path).open("wb") as stream:
         np.savez(stream, allow_pickle=False, **content)  # type: ignore[arg-type]
+
+
+def parts_of_layer(layer: Layer, shape: Shape) -> dict[str, np.ndarray]:
+    """The arrays of a layer for an input of this shape, named as in an archive, without the layer's number.
+
+    **Raises:** `ModelError` if it has no place there.
+    """
+    if isinstance(layer, _WEIGHTED):
+        return _weights(layer, shape)
+    return {"layer": np.array(name_of_layer(layer, shape))}
 
 
 def _weights(layer: Affine | Convolution | StateSpace, shape: Shape) -> dict[str, np.ndarray]:
@@ -75,8 +84,11 @@ def _weights(layer: Affine | Convolution | StateSpace, shape: Shape) -> dict[str
     return {name: matrix for name, matrix in matrices.items() if matrix is not None} | bias
 
 
-def _normalisation(layer: Layer, taken: set[str]) -> dict[str, np.ndarray]:
-    assert isinstance(layer, Scale)
+def normalisation_parts(layer: Scale, taken: set[str]) -> dict[str, np.ndarray]:
+    """The key of a scaling in front of the layers, those in `taken` being there already.
+
+    **Raises:** `ModelError` for another form than (x - mean) / scale.
+    """
     if "input_scale" not in taken and np.all(np.asarray(layer.multiplier) == 1):
         if layer.shift is None:
             return {"input_scale": np.asarray(layer.divisor)}
