@@ -72,7 +72,8 @@ class Attack:
 
 def _lengths(batch: "torch.Tensor") -> "torch.Tensor":
     """The Euclidean norm of every image, in a shape that broadcasts against the batch."""
-    return batch.flatten(1).norm(dim=1).reshape(-1, *(1 for _ in batch.shape[1:]))
+    lengths: torch.Tensor = batch.flatten(1).norm(dim=1)
+    return lengths.reshape(-1, *(1 for _ in batch.shape[1:]))
 
 
 def are_right(logits: "Logits", images: np.ndarray, labels: np.ndarray, attack: Attack | None = None) -> np.ndarray:

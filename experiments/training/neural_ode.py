@@ -230,9 +230,9 @@ def report(classifier: OdeClassifier, dataset: Dataset) -> dict[str, Any]:
 def save_ode(classifier: OdeClassifier, about: dict[str, Any], path: Path) -> None:
     """Writes the field, without the affine maps around it, as `layers.load_field` reads it."""
     field = classifier.recipe.field
-    content = {**field.arrays(classifier.dynamics), "activation": field.activation, "about": json.dumps(about, indent=1)}
+    texts = {"activation": field.activation, "about": json.dumps(about, indent=1)}
     with path.open("wb") as stream:
-        np.savez(stream, allow_pickle=False, **content)
+        np.savez(stream, allow_pickle=False, **field.arrays(classifier.dynamics), **texts)  # type: ignore[arg-type]
 
 
 def main(

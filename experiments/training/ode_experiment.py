@@ -5,8 +5,8 @@ with weights that change with time, kept at a level, and a field of two layers. 
 the slope interval chi = [m, 1] that keeps a level, by the gradient system (optimistic), by branch and bound (exact, or
 its enclosure) and by the semidefinite bound (proved); and accuracy: clean, attacked, and certified.
 
-The experiment follows Guglielmi, De Marinis, Savostianov, Tudisco, arXiv 2402.13092, section on MNIST, whose tables were
-not available to us: design and all numbers are ours.
+The experiment follows Guglielmi, De Marinis, Savostianov, Tudisco, arXiv 2402.13092, whose tables were not available to
+us: design and all numbers are ours.
 """
 
 import dataclasses
@@ -114,8 +114,8 @@ def accuracies(classifier: OdeClassifier, dataset: Dataset, found: Contractivity
         for name, survived, proved in (("network", right, radii), ("flow", flow_right, flow_radii)):
             contradicted = np.flatnonzero(~survived & (proved > radius * (1 + 1e-9)))
             if len(contradicted):
-                raise RuntimeError(f"The {name}'s images {contradicted[:5].tolist()} are certified within {radius}, but "
-                                   "an attack within it succeeds.")
+                raise RuntimeError(f"The {name}'s images {contradicted[:5].tolist()} are certified within {radius}, "
+                                   "but an attack within it succeeds.")
         rows.append({
             "radius": radius,
             "pgd": float(np.mean(right)),
@@ -189,7 +189,7 @@ def markdown(found: dict[str, Any]) -> str:
             ])
         part = variant["accuracy"]
         accuracy.append([
-            variant["name"], percent(variant["about"]["test_accuracy"]), *(percent(value) for value in attacked.values()),
+            variant["name"], percent(variant["about"]["test_accuracy"]), *map(percent, attacked.values()),
             *(f"{percent(row['pgd'])} / {percent(row['certified'])}" for row in part["euclidean"]),
         ])
         flow.append([
@@ -203,8 +203,8 @@ def markdown(found: dict[str, Any]) -> str:
     return "\n".join([
         "# Neural-ODE classifiers: our numbers",
         "",
-        f"{found['data']}, {found['train_images']} training images; {found['cpu_seconds']:.0f} s of one core. The tables "
-        "of arXiv 2402.13092 were not available to us: the design and all numbers here are ours.",
+        f"{found['data']}, {found['train_images']} training images; {found['cpu_seconds']:.0f} s of one core. The "
+        "tables of arXiv 2402.13092 were not available to us: the design and all numbers here are ours.",
         "",
         "mu: the worst logarithmic norm over the slopes of the activation. m: slopes in [m, 1] keep mu <= c; a dash: "
         "not even m = 1 does, or it was not asked. gradient: optimistic; exact: enclosure, its upper end proved; "
@@ -218,9 +218,9 @@ def markdown(found: dict[str, Any]) -> str:
         "",
         table(["method", "clean", *names, *radii], accuracy),
         "",
-        "The flow of the differential equation in place of the Euler steps: clean, the largest Lipschitz constant proved "
-        "for a difference of two logits, by the logarithmic norm, beside that of the network by its own inequality; "
-        "accuracy under the network's attack / certified.",
+        "The flow of the differential equation in place of the Euler steps: clean, the largest Lipschitz constant "
+        "proved for a difference of two logits, by the logarithmic norm, beside that of the network by its own "
+        "inequality; accuracy under the network's attack / certified.",
         "",
         table(["method", "clean", "constant, flow", "constant, network", *radii], flow),
         "",
