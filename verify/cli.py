@@ -24,6 +24,7 @@ from .check import Outcome
 from .check import check as check_certificate
 from .claim import Standing, judge
 from .cli_compare import compare
+from .cli_contract import contract
 from .cli_contractivity import CONTRACTIVITY, check_field, contractivity
 from .cli_flow import FLOW, check_flow_file, flow
 from .cli_options import Json as _Json
@@ -310,6 +311,7 @@ def check(
 app.command()(contractivity)
 app.command()(compare)
 app.command()(flow)
+app.command()(contract)
 
 
 @app.command()

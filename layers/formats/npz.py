@@ -74,6 +74,24 @@ def archive_keys(path: Path) -> frozenset[str]:
         return frozenset()
 
 
+def copy_npz(source: Path, target: Path, replaced: dict[str, np.ndarray]) -> None:
+    """Writes a copy of an archive in which some arrays are others; a file that is there is replaced at the end.
+
+    **Raises:** `ModelError` for a damaged archive, or one without an array of such a name; `OSError` if the copy cannot
+    be written.
+    """
+    arrays = _arrays(source)
+    if missing := sorted(replaced.keys() - arrays.keys()):
+        raise ModelError(f"{source} has no {', '.join(missing)} to be replaced; it holds {', '.join(sorted(arrays))}.")
+    part = target.with_name(target.name + ".part")
+    try:
+        with part.open("wb") as stream:
+            np.savez(stream, allow_pickle=False, **{**arrays, **replaced})  # type: ignore[arg-type]
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def load_npz(path: Path) -> Graph:
     """The network in an archive laid out as above.
 
