@@ -55,7 +55,8 @@ class _WithoutPadding:
             yield Segment.line()
 
 
-def _show_table(console: Console, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+def show_table(console: Console, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Columns side by side, without lines between them."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in headings:
         table.add_column(heading, overflow="fold")
@@ -80,7 +81,7 @@ def show_graph(console: Console, nodes: Sequence[NodeSummary]) -> None:
         (node.name, node.kind, ", ".join(node.inputs), " x ".join(map(str, node.shape)) or "scalar", node.slopes)
         for node in nodes
     ]
-    _show_table(console, ("node", "layer", "fed by", "shape", "slopes"), _shortened(rows))
+    show_table(console, ("node", "layer", "fed by", "shape", "slopes"), _shortened(rows))
     console.print()
 
 
@@ -89,9 +90,9 @@ def show_inspection(console: Console, inspection: Inspection) -> None:
     steps = [(step.node, ", ".join(step.reads), ", ".join(step.state), str(step.width))
              for step in inspection.dynamics.steps]
     if steps:
-        _show_table(console, ("time step", "reads", "state before it (cut)", "width"), _shortened(steps))
+        show_table(console, ("time step", "reads", "state before it (cut)", "width"), _shortened(steps))
         console.print()
-    _show_table(console, ("mode", "multipliers", "order", "memory", "time", ""),
+    show_table(console, ("mode", "multipliers", "order", "memory", "time", ""),
                 [_prediction(prediction) for prediction in inspection.predictions])
     console.print()
     show_line(console, "neurons", f"{inspection.neurons}, widest cut {inspection.dynamics.widest_cut}")
@@ -173,12 +174,12 @@ def show_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
     show_line(console, "BLAS", machine.blas)
     console.print()
     libraries = [(name, version or "not installed") for name, version in diagnosis.libraries.items()]
-    _show_table(console, ("library", "version"), libraries)
+    show_table(console, ("library", "version"), libraries)
     console.print()
     own = [(name, "", Licence.NOT_NEEDED.value, "yes") for name in ("interior_point", "closed_form")]
     theirs = [(backend.name.lower(), backend.version, backend.licence.value, "yes" if backend.usable else "no")
               for backend in diagnosis.backends]
-    _show_table(console, ("solver", "version", "licence", "usable"), own + theirs)
+    show_table(console, ("solver", "version", "licence", "usable"), own + theirs)
     for backend in diagnosis.backends:
         if backend.remedy:
             console.print()

@@ -10,9 +10,12 @@ from ..graph import Graph
 from ..sampled_weights import SampledWeights
 from .mat import load_mat as load_mat
 from .nnet import load_nnet as load_nnet
+from .npz import archive_keys as archive_keys
+from .npz import copy_npz as copy_npz
 from .npz import load_npz as load_npz
 from .npz import load_npz_field
 from .npz import load_stable as load_stable
+from .npz_field import is_field
 from .npz_save import save_npz as save_npz
 from .npz_stable import save_stable_npz as save_stable_npz
 from .onnx_file import external_files
@@ -60,6 +63,11 @@ def load_field(path: str | Path) -> Graph | SampledWeights:
     """
     path, reader = _reader(path)
     return load_npz_field(path) if reader[1] is load_npz else reader[1](path)
+
+
+def holds_field(path: str | Path) -> bool:
+    """Whether a file is laid out as the right-hand side of a neural ODE and not as a network; see `npz_field`."""
+    return is_field(archive_keys(Path(path)))
 
 
 def describe_source(path: str | Path) -> Source:

@@ -16,6 +16,7 @@ network of such a form, in any format, which then is the same field.
 """
 
 import re
+from collections.abc import Collection
 
 import numpy as np
 
@@ -35,9 +36,9 @@ _GENERAL = ("activation", "about")
 _ONE_LAYER = ("A", "b", "E", "B", "times", "lipschitz")
 
 
-def is_field(arrays: _Arrays) -> bool:
+def is_field(keys: Collection[str]) -> bool:
     """Whether the keys are those of a field, and not of a network of one layer after the other."""
-    return not any(_NETWORK.fullmatch(key) for key in arrays) and ("A" in arrays or "A1" in arrays)
+    return not any(_NETWORK.fullmatch(key) for key in keys) and ("A" in keys or "A1" in keys)
 
 
 def field_of_arrays(arrays: _Arrays, name: str) -> Graph | SampledWeights:

@@ -47,7 +47,8 @@ def slope_field(model: Graph | SampledWeights) -> SlopeField | MultilayerField |
 def _of_graph(graph: Graph) -> SlopeField | MultilayerField:
     sizes = [int(np.prod(graph.shape(node))) for node in (graph.input, graph.output)]
     if sizes[0] != sizes[1]:
-        raise ModelError(f"it takes {sizes[0]} numbers and gives {sizes[1]}; u' = f(u) needs as many of both.")
+        raise ModelError(f"it takes {sizes[0]} numbers and gives {sizes[1]}; u' = f(u) needs as many of both. "
+                         "`netgain verify` bounds networks.")
     with precision(_PRECISION):
         rows = constraint_rows(graph, BALLS)
     if not rows.activations:
