@@ -37,13 +37,15 @@ def test_the_main_command_prints_what_the_readme_shows(tmp_path: Path, monkeypat
 
 def test_commands_and_options_exist() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    helps = {}
     for command in set(re.findall(r"`netgain ([a-z]+)", readme)):
-        assert CliRunner().invoke(cli.app, [command, "--help"]).exit_code == 0
-    sections = readme.split("## Commands")[1].split("## Models")[0].split("## Neural ODEs")
-    for command, section in zip(("verify", "contractivity"), sections, strict=True):
-        known = CliRunner().invoke(cli.app, [command, "--help"], env={"COLUMNS": "200"}).stdout
+        result = CliRunner().invoke(cli.app, [command, "--help"], env={"COLUMNS": "200"})
+        assert result.exit_code == 0
+        helps[command] = result.stdout
+    for section in readme.split("## Commands")[1].split("## Models")[0].split("## Neural ODEs"):
+        named = [text for command, text in helps.items() if f"netgain {command}" in section]
         for option in set(re.findall(r"`(--[a-z-]+)", section)) - {"--help"}:
-            assert option in known
+            assert any(option in text for text in named), option
 
 
 @pytest.mark.slow
