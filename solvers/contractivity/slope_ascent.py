@@ -125,7 +125,8 @@ def best_flip(field: SlopeField, slopes: Array) -> Array | None:
     """
     values, vectors = np.linalg.eigh(field.symmetric(slopes))
     p, q = field.through_outputs(vectors.T).T, field.inputs @ vectors
-    change = np.where(slopes > field.centre, field.lower, field.upper) - slopes
+    other = np.where(slopes > field.centre, field.lower, field.upper)
+    change = other - slopes
 
     def exceeds(members: np.ndarray, level: Array) -> np.ndarray:
         inverse, a, b = 1 / (level[:, None] - values), p[members], q[members]
@@ -149,5 +150,5 @@ def best_flip(field: SlopeField, slopes: Array) -> Array | None:
         low, high = np.where(above, middle, low), np.where(above, high, middle)
     chosen = int(raising[np.argmax(low)])
     flipped = slopes.copy()
-    flipped[chosen] += change[chosen]
+    flipped[chosen] = other[chosen]  # the sum of slope and change may round to a number outside the interval
     return flipped

@@ -54,6 +54,7 @@ def test_flips_agree_with_trying_each(make, seed):
         assert found is not None
         assert logarithmic_norm(field.jacobian(found)) == pytest.approx(values.max(), abs=1e-9)
         assert np.sum(found != slopes) == 1
+        assert np.all((found == field.lower) | (found == field.upper))
     else:
         assert found is None or logarithmic_norm(field.jacobian(found)) >= values.max() - 1e-9
 
