@@ -27,6 +27,7 @@ from .arithmetic import FLOAT as FLOAT
 from .arithmetic import Arithmetic as Arithmetic
 from .convolution import Convolution as Convolution
 from .convolution import Pad as Pad
+from .errors import ConvergenceError as ConvergenceError
 from .errors import MismatchError as MismatchError
 from .errors import ModelError as ModelError
 from .errors import ShapeError as ShapeError
@@ -39,6 +40,7 @@ from .formats import load_stable as load_stable
 from .graph import Graph as Graph
 from .graph import GraphBuilder as GraphBuilder
 from .graph import sequential as sequential
+from .implicit import FixedPoint as FixedPoint
 from .layer import Layer as Layer
 from .layer import LinearLayer as LinearLayer
 from .layer import NonlinearLayer as NonlinearLayer

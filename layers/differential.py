@@ -7,6 +7,7 @@ import numpy as np
 from .activation import Elementwise
 from .errors import ModelError
 from .graph import Graph
+from .implicit import FixedPoint, LinearisedFixedPoint
 from .layer import LinearLayer, NonlinearLayer
 from .pooling import MaxPool, SoftMaximum
 
@@ -19,7 +20,8 @@ class Linearisation:
     **Arguments:** `x`: the points, shape (batch, *input shape); `smoothing`: 0 for the derivative (at a kink, that of
     one side). Otherwise the slope of every elementwise activation s at v is the quotient (s(v + w) - s(v - w)) / 2w,
     with w `smoothing` times the root mean square of all v of that layer: a slope that varies with x even where s is
-    piecewise linear. A maximum over windows becomes a mean with shares that vary likewise, see `SoftMaximum`.
+    piecewise linear. A maximum over windows becomes a mean with shares that vary likewise, see `SoftMaximum`;
+    within an implicit layer slopes are smoothed by the root mean square of its output.
 
     **Raises:** `ModelError` if a layer is neither linear nor known to have a derivative.
     """
@@ -33,12 +35,16 @@ class Linearisation:
         self.values = graph.values(x)
         self._slopes: dict[str, np.ndarray] = {}
         self._bends: dict[str, np.ndarray] = {}
-        self._pools: dict[str, SoftMaximum] = {}
+        self._pools: dict[str, SoftMaximum | LinearisedFixedPoint] = {}
         for node in graph.order[1:]:
             layer = graph.layer(node)
-            if not isinstance(layer, Elementwise | MaxPool):
+            if not isinstance(layer, Elementwise | MaxPool | FixedPoint):
                 continue
             v = self.values[graph.inputs(node)[0]]
+            if isinstance(layer, FixedPoint):
+                width = smoothing * float(np.sqrt(np.mean(self.values[node] ** 2)))
+                self._pools[node] = layer.linearised(v, self.values[node], width if width > _TINY else 0.0)
+                continue
             width = smoothing * float(np.sqrt(np.mean(v**2)))
             smooth = width > _TINY
             if isinstance(layer, MaxPool):

@@ -24,5 +24,9 @@ class UnsupportedModelError(ModelError):
         )
 
 
+class ConvergenceError(ArithmeticError):
+    """An iteration for the solution of an implicit layer did not come to its tolerance."""
+
+
 class MismatchError(ModelError):
     """The imported graph does not compute what the file says."""

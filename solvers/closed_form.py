@@ -5,7 +5,7 @@ blocks still needed. Layer k, fed by v = A x, gets the largest-effect scalar mul
 delta = beta - alpha and b = max(|alpha|, |beta|), lam = 1 / (delta b ||F||) leaves the new block with
 Q >= (1 / (b^2 ||F||)) I, which is the norm bound at worst and better wherever F has smaller eigenvalues.
 For slopes [0, 1] on a chain this is ECLipsE-Fast (Xu and Sivaranjani, NeurIPS 2024); cuts extend it to any acyclic
-graph, and the formula to any slope interval.
+graph, and the formula to any slope interval. An implicit layer starts from a metric that proves it well-posed, scaled.
 """
 
 import dataclasses
@@ -18,6 +18,7 @@ import scipy.linalg
 import scipy.sparse.linalg
 
 from .inequality import Inequality, SlopeConstraint, side_by_side
+from .loop import Loop
 from .result import Limits, OnProgress, Progress, Solution, Status
 
 # Strictly inside the region where the cut's own block stays positive definite when alpha = -beta.
@@ -32,7 +33,8 @@ class Scaled:
     With x_j = 2^exponents[j] times the scaled block and y likewise, a gain in scaled coordinates is multiplied by
     2^output_exponent; powers of two, so nothing is rounded and 500 layers neither over- nor underflow.
 
-    **Attributes:** `inequality`: in scaled coordinates; `start`: multipliers for rho = `bound`^2, one array per layer.
+    **Attributes:** `inequality`: in scaled coordinates; `start`: multipliers for rho = `bound`^2, one array per layer;
+    `metrics`: for each implicit layer, in order, a diagonal metric that proves it well-posed.
     """
 
     inequality: Inequality
@@ -40,6 +42,7 @@ class Scaled:
     output_exponent: int
     start: tuple[np.ndarray, ...]
     bound: float
+    metrics: tuple[np.ndarray, ...] = ()
 
     def unscale(self, gain: float) -> float:
         """A scaled gain in the original units.
@@ -50,11 +53,16 @@ class Scaled:
 
 
 def norm_product(scaled: Scaled) -> float:
-    """The bound of composition: gains of layers multiplied along every path and summed over paths (floating point)."""
-    gains = [1.0]
-    for constraint in scaled.inequality.constraints:
-        steepest = max(np.abs(constraint.lower).max(), np.abs(constraint.upper).max())
-        gains.append(steepest * sum(_norm(a) * gains[j] for j, a in constraint.maps.items()))
+    """The bound of composition: gains of layers multiplied along every path and summed over paths (floating point).
+
+    That of an implicit layer is `Loop.gain`.
+    """
+    gains, metrics = [1.0], iter(scaled.metrics)
+    for k, constraint in enumerate(scaled.inequality.constraints, start=1):
+        loop = Loop.of(constraint, k)
+        steepest = float(max(np.abs(constraint.lower).max(), np.abs(constraint.upper).max()))
+        own = steepest if loop is None else loop.gain(next(metrics))
+        gains.append(own * sum(_norm(a) * gains[j] for j, a in constraint.maps.items() if j != k))
     return scaled.unscale(float(sum(_norm(c) * gains[j] for j, c in scaled.inequality.output.items())))
 
 
@@ -87,11 +95,29 @@ def compress(inequality: Inequality) -> Inequality:
 
 
 def scale(inequality: Inequality) -> Scaled:
-    """The closed-form multipliers, and the inequality scaled by powers of two as the recursion goes."""
+    """The closed-form multipliers, and the inequality scaled by powers of two as the recursion goes.
+
+    **Raises:** `NoMetricError` if an implicit layer has no diagonal metric: then no multipliers are feasible.
+    """
     sizes, last_use = inequality.sizes, inequality.last_use
     alive, cut = [0], np.eye(inequality.input_size)
-    exponents, constraints, start = [0], [], []
+    exponents, constraints, start, metrics = [0], [], [], []
     for k, constraint in enumerate(inequality.constraints, start=1):
+        loop = Loop.of(constraint, k)
+        if loop is not None:
+            metric = loop.metric(k)
+            metrics.append(metric)
+            fed = {j: a for j, a in constraint.maps.items() if j != k}
+            a, reference = _stack(fed, alive, exponents, sizes, constraint.rows)
+            shift = _half_log2(_largest_eigenvalue(a, cut) * loop.gain(metric) ** 2)
+            exponents.append(reference + shift)
+            readers = _later_readers(inequality, dataclasses.replace(constraint, maps=fed), k)
+            multipliers, cut, alive = _advance_loop(
+                cut, alive, np.ldexp(a, -shift), loop, metric, k, last_use, sizes, readers)
+            start.append(multipliers)
+            fed = {j: np.ldexp(w, exponents[j] - exponents[k]) for j, w in fed.items()}
+            constraints.append(dataclasses.replace(constraint, maps={**fed, k: loop.matrix}))
+            continue
         a, reference = _stack(constraint.maps, alive, exponents, sizes, constraint.rows)
         gain = _largest_eigenvalue(a, cut)
         low, high = float(constraint.lower.min()), float(constraint.upper.max())
@@ -114,7 +140,8 @@ def scale(inequality: Inequality) -> Scaled:
     output_exponent, rho = reference + shift, math.ldexp(gain, -2 * shift)
     output = {j: np.ldexp(w, exponents[j] - output_exponent) for j, w in inequality.output.items()}
     scaled = Inequality(inequality.input_size, tuple(constraints), output)
-    return Scaled(scaled, tuple(exponents), output_exponent, tuple(lam * rho for lam in start), math.sqrt(rho))
+    return Scaled(scaled, tuple(exponents), output_exponent, tuple(lam * rho for lam in start), math.sqrt(rho),
+                  tuple(metrics))
 
 
 def _later_readers(inequality: Inequality, constraint: SlopeConstraint, k: int) -> int:
@@ -172,7 +199,41 @@ def _advance(
     product = (2 * multiplier * constraint.lower * constraint.upper)[:, None]
     coupling = ((-multiplier * (constraint.lower + constraint.upper))[:, None] * a)[constraint.answering]
     joint = np.block([[cut + a.T @ (product * a), coupling.T], [coupling, 2 * multiplier * np.eye(constraint.size)]])
-    alive = [*alive, k]
+    return _eliminated(joint, [*alive, k], k, last_use, sizes)
+
+
+def _advance_loop(
+    cut: np.ndarray,
+    alive: list[int],
+    a: np.ndarray,
+    loop: Loop,
+    metric: np.ndarray,
+    k: int,
+    last_use: tuple[int, ...],
+    sizes: tuple[int, ...],
+    readers: int,
+) -> tuple[np.ndarray, np.ndarray, list[int]]:
+    """The multipliers of an implicit layer, s L with the L of its metric, and the cost-to-go after it.
+
+    With K what couples it to the cut Q, H(s L) - s^2 K Q^{-1} K^T is largest near half the s at which it is singular.
+    """
+    own, across = loop.form(metric), loop.across(metric) @ a
+    square = a.T @ ((2 * metric * loop.lower * loop.upper)[:, None] * a)
+    taken = max(float(scipy.linalg.eigh(-square, cut, eigvals_only=True, subset_by_index=[len(cut) - 1] * 2)[0]), 0.0)
+    share = 1 / (2 * (1 + readers))
+    factor = scipy.linalg.cholesky(cut, lower=True)
+    half = scipy.linalg.solve_triangular(factor, across.T, lower=True)
+    effect = float(scipy.linalg.eigh(half.T @ half, own, eigvals_only=True, subset_by_index=[len(own) - 1] * 2)[0])
+    size = min(0.5 / effect if effect > 0 else math.inf, share / taken if taken > 0 else math.inf)
+    size = (size if math.isfinite(size) else 1.0) * (1 - share if taken > 0 else 1.0)
+    joint = np.block([[cut + size * square, size * across.T], [size * across, size * own]])
+    return size * metric, *_eliminated(joint, [*alive, k], k, last_use, sizes)
+
+
+def _eliminated(
+    joint: np.ndarray, alive: list[int], k: int, last_use: tuple[int, ...], sizes: tuple[int, ...]
+) -> tuple[np.ndarray, list[int]]:
+    """The joint cost-to-go on those blocks that are read after layer k."""
     needed = np.concatenate([np.full(sizes[j], last_use[j] > k) for j in alive])
     keep, drop = np.flatnonzero(needed), np.flatnonzero(~needed)
     cut = joint[np.ix_(keep, keep)]

@@ -5,6 +5,9 @@ part of each answer that is not the middle slope's, has variance at most r^2 tim
 of the slope interval). Passing through the layers in order, w is regressed on the cut under Y, rebuilt on the cut's new
 covariance, and rescaled neuron by neuron so that the variances match exactly. The result is feasible, equals Y where Y
 was, and its objective bounds rho from below at every iteration.
+
+An implicit layer hears its own answer, v = A x + A_kk z, so that what v varies changes with the factors of w; they are
+lowered until they fit.
 """
 
 import itertools
@@ -13,6 +16,10 @@ import numpy as np
 from scipy.linalg.lapack import dpotrf, dpotrs
 
 from .inequality import Inequality, SlopeConstraint, side_by_side
+
+# Of the factors of an implicit layer: first either way, then only down, until they fit to this.
+_FREE_ATTEMPTS, _MOST_ATTEMPTS = 3, 40
+_FIT = 1e-12
 
 
 def dual_bound(inequality: Inequality, y: np.ndarray) -> float:
@@ -28,14 +35,21 @@ def dual_bound(inequality: Inequality, y: np.ndarray) -> float:
         centre = (constraint.lower + constraint.upper) / 2
         middle = (centre[:, None] * a)[constraint.answering]
         known, across = y[np.ix_(read, read)], y[rows[k]][:, read]
-        own = _residual(y[rows[k], rows[k]], across, middle, known)
+        own = y[rows[k], rows[k]]
+        if k in constraint.maps:
+            before = np.eye(constraint.rows) - centre[:, None] * constraint.maps[k]
+            across, own = before @ across, before @ own @ before.T
+        own = _residual(own, across, middle, known)
         regression, noise = _regress(known, across - middle @ known, own)
-        allowed = _weight(constraint) * np.einsum("ij,ij->i", a @ cut, a)
         present = np.einsum("ij,ij->i", regression @ cut, regression) + np.einsum("ii->i", noise)
-        factor = _rescaling(allowed, present, constraint)
-        answer = middle + factor[:, None] * regression
+        if k in constraint.maps:
+            answer, noise = _heard(constraint, constraint.maps[k], a, middle, regression, noise, cut, present)
+        else:
+            allowed = _weight(constraint) * np.einsum("ij,ij->i", a @ cut, a)
+            factor = _rescaling(allowed, present, constraint)
+            answer, noise = middle + factor[:, None] * regression, factor[:, None] * noise * factor
         cross = answer @ cut
-        own = cross @ answer.T + factor[:, None] * noise * factor
+        own = cross @ answer.T + noise
         keep = np.flatnonzero(np.repeat([last_use[j] > k for j in alive], [sizes[j] for j in alive]))
         alive = [j for j in alive if last_use[j] > k]
         if last_use[k] == k:
@@ -68,6 +82,28 @@ def _weight(constraint: SlopeConstraint) -> np.ndarray:
     own = constraint.answering
     weight[own] = ((constraint.upper - constraint.lower)[own] / 2) ** 2
     return weight
+
+
+def _heard(
+    constraint: SlopeConstraint, loop: np.ndarray, a: np.ndarray, middle: np.ndarray, regression: np.ndarray,
+    noise: np.ndarray, cut: np.ndarray, present: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """What an implicit layer makes of x, and the covariance of what it adds, with factors of w that are feasible."""
+    weight, centre = _weight(constraint), (constraint.lower + constraint.upper) / 2
+    echo = np.linalg.inv(np.eye(len(loop)) - centre[:, None] * loop)
+    heard, factor = loop @ echo, np.ones(len(loop))
+    for attempt in range(_MOST_ATTEMPTS):
+        inner = middle + factor[:, None] * regression
+        coefficients, scaled = a + heard @ inner, factor[:, None] * noise * factor
+        allowed = weight * (np.einsum("ij,ij->i", coefficients @ cut, coefficients)
+                            + np.einsum("ij,ij->i", heard @ scaled, heard))
+        ratio = _rescaling(allowed, factor**2 * present, constraint)
+        ratio = np.where(present > 0, ratio, 1.0)
+        if attempt >= _FREE_ATTEMPTS and np.min(ratio) >= 1 - _FIT:
+            return echo @ inner, echo @ scaled @ echo.T
+        factor = factor * (ratio if attempt < _FREE_ATTEMPTS else np.minimum(ratio, 1.0))
+    # The middle slopes alone are feasible too.
+    return echo @ middle, np.zeros_like(noise)
 
 
 def _rescaling(allowed: np.ndarray, present: np.ndarray, constraint: SlopeConstraint) -> np.ndarray:

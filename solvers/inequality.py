@@ -9,6 +9,10 @@ increments between two trajectories. Layer k is fed by v_k = sum_j A_kj x_j and 
 
 where E_u is the identity on u. The least such sqrt(rho) is the bound of LipSDP-Neuron (Fazlyab et al. 2019) and of
 GLipSDP (Pauli, Gramlich, Allgoewer, arXiv 2405.01125).
+
+A layer may feed itself, z = s(A_kk z + ..): an implicit layer, and the bound is that of Revay, Wang, Manchester
+(arXiv 2010.01732). Then M >= 0 speaks of those pairs of trajectories that there are; that each input has exactly one is
+a statement of its own, see `netgain.solvers.loop`.
 """
 
 import dataclasses
@@ -22,7 +26,8 @@ import numpy as np
 class SlopeConstraint:
     """The quadratic constraints of one nonlinear layer.
 
-    **Attributes:** `maps`: A_kj by source block j, each of shape (rows, n_j); `lower`, `upper`: alpha and beta, shape
+    **Attributes:** `maps`: A_kj by source block j, each of shape (rows, n_j), that of the layer's own block among them
+    if it is implicit; `lower`, `upper`: alpha and beta, shape
     (rows,); `coupled`: how many consecutive rows share one multiplier. Their constraints hold only in sum, as for
     softmax and GroupSort; 1 is the ordinary case of one multiplier per neuron; `kept`: the rows that have an answer in
     z_k, ascending, at least one in each group; in the others z is 0 in p and q. None is all. Max pooling over windows
@@ -75,8 +80,9 @@ class SlopeConstraint:
 class Inequality:
     """M(rho, lam) >= 0 of this module's head.
 
-    **Attributes:** `input_size`: n_0; `constraints`: layer k = 1, .., l in order, fed by blocks before k only;
-    `output`: C_j by block j, each of shape (n_y, n_j).
+    **Attributes:** `input_size`: n_0; `constraints`: layer k = 1, .., l in order, fed by blocks before k, or by
+    block k itself if it has one multiplier and one answer for each row; `output`: C_j by block j, each of shape
+    (n_y, n_j).
     """
 
     input_size: int
@@ -88,8 +94,9 @@ class Inequality:
         faults = []
         for k, constraint in enumerate(self.constraints, start=1):
             faults += [f"layer {k}: {fault}" for fault in constraint.faults()]
+            latest = k if constraint.coupled == 1 and constraint.kept is None else k - 1
             for j, a in constraint.maps.items():
-                if not 0 <= j < k or a.shape != (constraint.rows, sizes[j]):
+                if not 0 <= j <= latest or a.shape != (constraint.rows, sizes[j]):
                     faults.append(f"layer {k}: the map from block {j} has shape {a.shape}")
         rows = {c.shape[0] for c in self.output.values()}
         if len(rows) != 1 or any(not 0 <= j < len(sizes) or c.shape[1] != sizes[j] for j, c in self.output.items()):

@@ -105,8 +105,10 @@ class NewtonSystem:
 
     @functools.cached_property
     def needs_sign_constraint(self) -> bool:
-        """Whether lam >= 0 is not implied by M >= 0: only products alpha beta > 0 add to earlier diagonal blocks."""
-        return any(np.any(c.lower * c.upper > 0) for c in self.inequality.constraints)
+        """Whether lam >= 0 is not implied by M >= 0: only products alpha beta > 0 and implicit layers add to diagonal
+        blocks more than multiples of the identity."""
+        layers = enumerate(self.inequality.constraints, start=1)
+        return any(k in c.maps or np.any(c.lower * c.upper > 0) for k, c in layers)
 
     def matrix(self, point: np.ndarray, homogeneous: bool = False) -> Blocks:
         """M(rho, lam); without its constant part -C^T C if `homogeneous`."""
@@ -121,7 +123,8 @@ class NewtonSystem:
             self._add_diagonal(blocks, k, 2 * multipliers[c.answering])
             coupling, product = multipliers * (c.lower + c.upper), 2 * multipliers * c.lower * c.upper
             for j, a in c.maps.items():
-                self._add(blocks, k, j, (-coupling[:, None] * a)[c.answering])
+                coupled = (-coupling[:, None] * a)[c.answering]
+                self._add(blocks, k, j, coupled + coupled.T if j == k else coupled)
                 if np.any(product):
                     for i, b in c.maps.items():
                         if i >= j:

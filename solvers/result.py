@@ -18,11 +18,12 @@ class Status(enum.Enum):
     ITERATION_LIMIT = "The iteration limit was reached; the best multipliers so far are returned."
     STALLED = "Rounding errors ended the progress before the tolerance; the best multipliers so far are returned."
     INACCURATE = "The backend reports reduced accuracy; the checker decides what its multipliers prove."
+    NO_METRIC = "No multipliers are feasible, since an implicit layer is not proved well-posed."
     FAILED = "The backend returned no multipliers. Try another solver."
 
     @property
     def has_multipliers(self) -> bool:
-        return self is not Status.FAILED
+        return self not in (Status.FAILED, Status.NO_METRIC)
 
 
 @dataclasses.dataclass(frozen=True)

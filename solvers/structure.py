@@ -95,6 +95,7 @@ def structure(inequality: Inequality, order: Sequence[int] | None = None) -> Str
     for k, constraint in enumerate(inequality.constraints, start=1):
         sources = sorted({group[j] for j in constraint.maps})
         _couple(touched, sources, group[k])
+        full[group[k]] = full[group[k]] or k in constraint.maps
         if np.any(constraint.lower * constraint.upper):
             _couple(touched, sources, None)
             full = [own or block in sources for block, own in enumerate(full)]

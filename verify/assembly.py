@@ -103,7 +103,10 @@ def matrix_in_double(terms: Terms) -> tuple[Blocks, Blocks] | None:
         product = 2 * multipliers * layer.lower * layer.upper
         for j, (a, ra) in maps.items():
             value = -coupling * a[..., own, :]
-            add(k, j, value, 4 * UNIT * np.abs(value) + np.abs(coupling) * (1 + 4 * UNIT) * ra[..., own, :])
+            error = 4 * UNIT * np.abs(value) + np.abs(coupling) * (1 + 4 * UNIT) * ra[..., own, :]
+            add(k, j, value, error)
+            if j == k:  # an implicit layer is coupled with itself, and M is symmetric
+                add(k, k, value.swapaxes(-1, -2), error.swapaxes(-1, -2))
             if layer.has_products:
                 for i in maps:
                     if i >= j:
@@ -146,7 +149,8 @@ def matrix_in_balls(terms: Terms) -> dict[tuple[int, int], arb_mat]:
         product = _diagonal([2 * lam * low * high for lam, low, high in zip(*exact, strict=True)])
         maps = {j: scaled(a, e[j] - e[k]) for j, a in layer.maps.items()}
         for j, a in layer.maps.items():
-            add(k, j, coupling * scaled(a[own], e[j] - e[k]))
+            coupled = coupling * scaled(a[own], e[j] - e[k])
+            add(k, j, coupled + coupled.transpose() if j == k else coupled)
         for j, a in maps.items():
             if layer.has_products:
                 for i, b in maps.items():

@@ -13,7 +13,7 @@ import numpy as np
 
 from .mode import Mode
 from .sealed_json import CertificateError as CertificateError
-from .sealed_json import integer, number, read_sealed, sealed, write_sealed
+from .sealed_json import integer, number, read_sealed, sealed, vector, write_sealed
 
 SCHEMA = "netgain-certificate/2"
 
@@ -31,7 +31,8 @@ class Certificate:
 
     **Attributes:** `value`: the bound; `digest`: SHA-256 of the layer graph; `multipliers`: one array per nonlinear
     layer; `arithmetic`, `seconds`: how it was proved first, for information; `mode`: how multipliers are shared;
-    `metrics`: symmetric matrices that join parts of the network, empty for `Mode.NEURON`.
+    `metrics`: symmetric matrices that join parts of the network, empty for `Mode.NEURON`; `loop_metrics`: for each
+    implicit layer, in order, the diagonal of a metric that proves it to have exactly one solution.
     """
 
     value: float
@@ -45,6 +46,7 @@ class Certificate:
     versions: dict[str, str] = dataclasses.field(default_factory=lambda: versions())
     mode: Mode = Mode.NEURON
     metrics: tuple[np.ndarray, ...] = ()
+    loop_metrics: tuple[np.ndarray, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         body: dict[str, Any] = {
@@ -62,6 +64,7 @@ class Certificate:
             "output_exponent": self.output_exponent,
             "multipliers": [array.tolist() for array in self.multipliers],
             "metrics": [matrix.tolist() for matrix in self.metrics],
+            **({"loop_metrics": [metric.tolist() for metric in self.loop_metrics]} if self.loop_metrics else {}),
             "evidence": {"solver": self.solver, "arithmetic": self.arithmetic, "seconds": round(self.seconds, 6)},
             "versions": self.versions,
         }
@@ -78,7 +81,14 @@ def load_certificate(path: str | os.PathLike[str]) -> Certificate:
     **Raises:** `CertificateError` if the file is missing, truncated, of another schema, altered, or holds something
     else than finite numbers where numbers belong.
     """
-    body = read_sealed(path, SCHEMA)
+    return certificate_of(read_sealed(path, SCHEMA), path)
+
+
+def certificate_of(body: dict[str, Any], path: str | os.PathLike[str]) -> Certificate:
+    """The certificate in the body of a file, or inside that of another; `path` is named in errors.
+
+    **Raises:** `CertificateError` for what is not a certificate's content.
+    """
     try:
         claim, evidence = body["claim"], body["evidence"]
         question = tuple(claim[key] for key in ("question", "norm_in", "norm_out", "region"))
@@ -96,6 +106,7 @@ def load_certificate(path: str | os.PathLike[str]) -> Certificate:
             versions={str(key): str(value) for key, value in body["versions"].items()},
             mode=Mode(body["mode"]),
             metrics=tuple(_matrix(rows) for rows in body["metrics"]),
+            loop_metrics=tuple(vector(metric) for metric in body.get("loop_metrics", [])),
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         if isinstance(error, CertificateError):

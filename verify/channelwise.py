@@ -21,7 +21,17 @@ import math
 from collections.abc import Mapping
 
 import numpy as np
-from netgain.layers import FLOAT, Activation, Arithmetic, Graph, GraphBuilder, LinearLayer, MaxPool, ModelError
+from netgain.layers import (
+    FLOAT,
+    Activation,
+    Arithmetic,
+    FixedPoint,
+    Graph,
+    GraphBuilder,
+    LinearLayer,
+    MaxPool,
+    ModelError,
+)
 from netgain.layers.layer import Layer, Shape
 from netgain.layers.shift_invariant import Kernel, Rate, Stencil, add, compose, identity, polyphase
 
@@ -112,6 +122,9 @@ def channelwise(graph: Graph, arithmetic: Arithmetic = FLOAT, in_double: bool = 
 def _shift_invariant(graph: Graph) -> dict[str, Layer]:
     """The nodes that depend on the input through layers that treat every pixel alike, the input included."""
     found: dict[str, Layer] = {}
+    if implicit := [node for node in graph.order if isinstance(graph.layer(node), FixedPoint)]:
+        raise ModeError(f"Implicit layers ({', '.join(map(repr, implicit))}) take one multiplier per neuron: the mode "
+                        "`neuron`.")
     if len(graph.shape(graph.input)) < 2:
         return found
     found[graph.input] = graph.layer(graph.input)

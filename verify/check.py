@@ -2,6 +2,9 @@ r"""The checker: does a certificate prove its claim for this network? It knows n
 
 The rows of the inequality are rebuilt from the weights in ball arithmetic, then M(rho, lam) >= 0 is proved: first in
 double precision with bounds on every rounding error, and where that does not decide in balls of growing precision.
+Where layers are implicit, that each has exactly one solution is proved first (`implicit.loop_check`): the inequality
+alone does not say so.
+
 A sceptic reads this file, `assembly`, `positive_definite`, `constraints`, `balls`, and the layers' slope intervals; for
 certificates with one multiplier per channel also `check_spectral`, `channelwise` and the layers' stencils.
 """
@@ -22,6 +25,7 @@ from .channelwise import ModeError
 from .check_roesser import RoesserChecker
 from .check_spectral import SpectralChecker
 from .constraints import Rows, constraint_rows, is_zero
+from .implicit.loop_check import loop_proved_in_balls, loop_proved_in_double
 from .mode import Mode
 from .positive_definite import proved_in_balls, proved_in_double
 
@@ -36,6 +40,8 @@ class Outcome(enum.Enum):
     PROVED = "The multipliers prove the claim for these weights."
     OTHER_MODEL = "The certificate belongs to another network: the digests of the layer graphs differ."
     MALFORMED = "The numbers of the certificate do not fit this network, or are negative or not finite."
+    NOT_WELL_POSED = ("The metrics of the certificate do not prove that every implicit layer has exactly one solution, "
+                      "without which no bound holds.")
     NOT_PROVED = "The multipliers do not prove the claimed value for these weights."
 
 
@@ -73,6 +79,8 @@ def check(certificate: Certificate, graph: Graph, balls: bool = True) -> Verdict
         return verdict(Outcome.MALFORMED)
     if not _well_formed(certificate, checker):
         return verdict(Outcome.MALFORMED)
+    if isinstance(checker, NeuronChecker) and not checker.well_posed(certificate, balls):
+        return verdict(Outcome.NOT_WELL_POSED)
     if checker.is_constant:  # exactly: no change of the input reaches the output
         return verdict(Outcome.PROVED, "double")
     if certificate.value == 0:
@@ -115,8 +123,20 @@ class NeuronChecker:
         self.rows = constraint_rows(graph, BALLS, in_double=True)
         self.multipliers = [len(layer.lower) // layer.coupled for layer in self.rows.activations]
         self.metrics: list[int] = []
+        self.loops = [layer.size for layer in self.rows.loops]
         self.blocks = len(self.rows.sizes)
         self.is_constant = all(is_zero(c) for c in self.rows.output.values())
+
+    def well_posed(self, certificate: Certificate, balls: bool) -> bool:
+        """Whether every implicit layer is shown to have one solution, in balls where double precision is undecided."""
+        layers = list(zip(self.rows.loops, certificate.loop_metrics, strict=True))
+        open_ = [layer for layer, metric in layers if not loop_proved_in_double(layer, metric)]
+        return not open_ or (balls and any(self._well_posed_in_balls(certificate, bits) for bits in _PRECISIONS))
+
+    def _well_posed_in_balls(self, certificate: Certificate, bits: int) -> bool:
+        with precision(bits):
+            layers = zip(constraint_rows(self.graph, BALLS).loops, certificate.loop_metrics, strict=True)
+            return all(loop_proved_in_balls(layer, metric) for layer, metric in layers)
 
     def proved_in_double(self, certificate: Certificate) -> bool:
         matrix = matrix_in_double(neuron_terms(certificate, self.rows))
@@ -143,14 +163,17 @@ def neuron_terms(certificate: Certificate, rows: Rows) -> Terms:
 
 
 def _well_formed(certificate: Certificate, checker: _Checker) -> bool:
-    arrays = (*certificate.multipliers, *certificate.metrics)
+    arrays = (*certificate.multipliers, *certificate.metrics, *certificate.loop_metrics)
+    # Only one multiplier per neuron goes with implicit layers.
+    loops = checker.loops if isinstance(checker, NeuronChecker) else []
     return (
         isinstance(certificate.value, float)
         and 0 <= certificate.value < math.inf
         and [array.shape for array in certificate.multipliers] == [(size,) for size in checker.multipliers]
         and [array.shape for array in certificate.metrics] == [(size, size) for size in checker.metrics]
+        and [array.shape for array in certificate.loop_metrics] == [(size,) for size in loops]
         and all(array.dtype == np.float64 and np.all(np.isfinite(array)) for array in arrays)
-        and all(np.all(array >= 0) for array in certificate.multipliers)
+        and all(np.all(array >= 0) for array in (*certificate.multipliers, *certificate.loop_metrics))
         and all(np.array_equal(array, array.T) for array in certificate.metrics)
         and len(certificate.exponents) == checker.blocks
         and all(isinstance(e, int) and abs(e) <= _LARGEST_EXPONENT

@@ -24,6 +24,7 @@ from .check import Outcome
 from .check import check as check_certificate
 from .claim import Standing, judge
 from .cli_compare import compare
+from .cli_contract import contract
 from .cli_contractivity import CONTRACTIVITY, check_field, contractivity
 from .cli_flow import FLOW, check_flow_file, flow
 from .cli_options import Json as _Json
@@ -31,6 +32,7 @@ from .cli_options import Model as _Model
 from .cli_options import Quiet as _Quiet
 from .cli_options import TimeLimit as _TimeLimit
 from .cli_options import print_json, read_from, require_limits, require_writable, save
+from .cli_stability import STABILITY, check_blocks, stability
 from .doctor import diagnose
 from .inspection import inspect as inspect_graph
 from .inspection import summarise
@@ -289,6 +291,9 @@ def check(
         if schema in FLOW:
             check_flow_file(certificate, model, as_json)
             return
+        if schema in STABILITY:
+            check_blocks(certificate, model, as_json)
+            return
         try:
             claim = load_certificate(certificate)
         except CertificateError as error:
@@ -310,6 +315,8 @@ def check(
 app.command()(contractivity)
 app.command()(compare)
 app.command()(flow)
+app.command()(contract)
+app.command()(stability)
 
 
 @app.command()

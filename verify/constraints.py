@@ -3,7 +3,7 @@ r"""From a layer graph to the rows of the matrix inequality.
 Walking the graph once, every node's increment is written as sum_j T_j x_j over the input (block 0) and the outputs of
 the nonlinear layers before it (blocks 1, 2, ..). At a nonlinear layer the T_j of its input are the A_kj of the
 inequality, and the walk goes on with a block of its own. Shared weights, branches, skips and an activation after a
-sum need no rule of their own.
+sum need no rule of their own. An implicit layer x = s(A x + v) has A in addition, from its own block.
 
 The same walk serves the solver, in float64, and the checker, in ball arithmetic. Under balls a coefficient that is a
 float64 array stands for exactly these numbers: a weight that no arithmetic has touched. Where the checker is content
@@ -20,6 +20,7 @@ from netgain.layers import (
     Activation,
     Arithmetic,
     BatchNormalization,
+    FixedPoint,
     Graph,
     Layer,
     LinearLayer,
@@ -50,7 +51,7 @@ _WIDENING = 2.0**-20
 class ActivationRows:
     """One nonlinear layer: its node, A_kj by source block as (rows, n_j) matrices, and its slopes as vectors.
 
-    `coupled` and `kept` are those of `SlopeConstraint`.
+    `coupled` and `kept` are those of `SlopeConstraint`; `loop` is A of an implicit layer, which `maps` has too.
     """
 
     node: str
@@ -59,6 +60,7 @@ class ActivationRows:
     upper: np.ndarray
     coupled: int
     kept: np.ndarray | None = None
+    loop: np.ndarray | None = None
 
     @property
     def size(self) -> int:
@@ -88,6 +90,11 @@ class Rows:
     def sizes(self) -> tuple[int, ...]:
         return (self.input_size, *(rows.size for rows in self.activations))
 
+    @property
+    def loops(self) -> tuple[ActivationRows, ...]:
+        """The implicit layers."""
+        return tuple(rows for rows in self.activations if rows.loop is not None)
+
 
 def constraint_rows(graph: Graph, arithmetic: Arithmetic = FLOAT, in_double: bool = False) -> Rows:
     """The rows of a graph in the given arithmetic; with balls and `in_double`, products and sums are enclosures.
@@ -97,7 +104,7 @@ def constraint_rows(graph: Graph, arithmetic: Arithmetic = FLOAT, in_double: boo
     unknown = [
         f"{node!r} ({graph.layer(node).describe()})"
         for node in graph.order[1:]
-        if not isinstance(graph.layer(node), LinearLayer | Activation | MaxPool)
+        if not isinstance(graph.layer(node), LinearLayer | Activation | MaxPool | FixedPoint)
     ]
     if unknown:
         raise ModelError("No incremental constraint is known for " + ", ".join(unknown) + ".")
@@ -113,6 +120,16 @@ def constraint_rows(graph: Graph, arithmetic: Arithmetic = FLOAT, in_double: boo
         slope = _only_slope(layer, shapes[0])
         if slope is not None:
             coefficients[node] = _combine(Scale(multiplier=slope), sources, shapes, sizes, arithmetic, in_double)
+            continue
+        if isinstance(layer, FixedPoint):
+            # Even where nothing reaches it, it has rows: whether it has a solution is to be proved.
+            fed = sources[0] or {0: np.zeros((sizes[0], *shapes[0]))}
+            maps = _matrices(fed, math.prod(shapes[0]), sizes)
+            loop = layer.matrix(shapes[0])
+            rows = _activation_rows(node, layer.activation, shapes[0], {**maps, len(sizes): loop})
+            activations.append(dataclasses.replace(rows, loop=loop))
+            sizes.append(activations[-1].size)
+            coefficients[node] = {len(activations): _IDENTITY}
             continue
         if all(_is_zero(coefficient) for coefficient in sources[0].values()):
             # Nothing reaches this layer, so that its output never changes.

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import numpy as np
 from netgain.layers import Graph
 from netgain.solvers.gradient_system import GradientSystem
+from netgain.solvers.loop import NoMetricError
 from netgain.solvers.result import Limits, OnProgress, Solution, Status
 from threadpoolctl import threadpool_limits
 
@@ -112,7 +113,10 @@ def lipschitz(
     # numpy and scipy each bring a pool of BLAS threads; taking turns, they wait for each other ten times as long as one
     # thread works.
     with threadpool_limits(limits=1, user_api="blas"):
-        realisation, neuron = _realisation(graph, solver, limits, mode, notes)
+        try:
+            realisation, neuron = _realisation(graph, solver, limits, mode, notes)
+        except NoMetricError as error:
+            return _not_well_posed(graph, error, time.perf_counter() - begin)
         announce(Stage.SOLVE)
         share = dataclasses.replace(limits, time_limit=0.8 * limits.time_limit)
         try:
@@ -158,6 +162,13 @@ def lipschitz(
         mode=realisation.mode,
         notes=tuple(notes),
     )
+
+
+def _not_well_posed(graph: Graph, error: NoMetricError, seconds: float) -> LipschitzReport:
+    """Nothing is claimed of a network of which it is not known that it has exactly one output."""
+    solution = Solution(Status.NO_METRIC, math.inf, 0.0, (), 0, seconds, "diagonal_stability", "")
+    return LipschitzReport(graph.name, math.inf, 0.0, 0.0, math.inf, None, None, solution,
+                           {"solve": seconds, "total": seconds}, notes=(str(error),))
 
 
 def _realisation(
@@ -206,21 +217,29 @@ def _better(neuron: Neuron, certificate: Certificate | None, notes: list[str]) -
 def _lower_bounds(graph: Graph, neuron: Neuron | None, seed: int, time_limit: float) -> tuple[float, Witness]:
     """The gain of the best slopes, and a witness."""
     slope_bound, wanted = slope_system(neuron, seed, time_limit / 2) if neuron is not None else (0.0, None)
-    return slope_bound, best_witness(graph, wanted, seed, time_limit)
+    return slope_bound, best_witness(graph, wanted, seed, time_limit, neuron.loop_metrics if neuron else None)
 
 
 def slope_system(neuron: Neuron, seed: int, time_limit: float) -> tuple[float, dict[str, np.ndarray]]:
-    """The gain of the best slopes found, in floating point, and these slopes by node, for a witness to come near."""
+    """The gain of the best slopes found, in floating point, and these slopes by node, for a witness to come near.
+
+    It runs layer by layer: with implicit layers it finds none.
+    """
+    if neuron.rows.loops:
+        return 0.0, {}
     slopes = GradientSystem(seed=seed, time_limit=time_limit).solve(neuron.scaled.inequality)
     layers = zip(neuron.rows.activations, slopes.slopes, strict=True)
     return neuron.scaled.unscale(slopes.value), {layer.node: values for layer, values in layers if layer.coupled == 1}
 
 
-def best_witness(graph: Graph, wanted: dict[str, np.ndarray] | None, seed: int, time_limit: float) -> Witness:
+def best_witness(graph: Graph, wanted: dict[str, np.ndarray] | None, seed: int, time_limit: float,
+                 loop_metrics: dict[str, np.ndarray] | None = None) -> Witness:
     """The better of two witnesses: one sought near the slopes wanted, if there are any, and one freely.
+
+    **Arguments:** `loop_metrics`: of implicit layers, see `prove_witness`.
 
     **Raises:** `UndecidedError`.
     """
     search = WitnessSearch(seed=seed, time_limit=time_limit / 4)
-    witnesses = [search.find(graph, wish) for wish in ([wanted, None] if wanted else [None])]
+    witnesses = [search.find(graph, wish, loop_metrics) for wish in ([wanted, None] if wanted else [None])]
     return max(witnesses, key=lambda witness: witness.ratio)

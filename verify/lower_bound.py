@@ -7,10 +7,14 @@ from collections.abc import Mapping
 
 import numpy as np
 from flint import arb
+from netgain.layers import FixedPoint
+from netgain.layers.arithmetic import Array
 from netgain.layers.differential import Linearisation
 from netgain.layers.graph import Graph
 
 from .balls import BALLS, lower, precision, upper
+from .constraints import constraint_rows
+from .implicit.solution_enclosure import Solver, solver
 
 _PRECISIONS = (64, 128, 256, 512, 1024, 2048, 4096)
 _RELATIVE_RADIUS = 1e-9
@@ -57,11 +61,13 @@ class WitnessSearch:
         if not self.time_limit > 0:
             raise ValueError(f"`time_limit` must be positive seconds, got {self.time_limit!r}.")
 
-    def find(self, graph: Graph, slopes: Mapping[str, np.ndarray] | None = None) -> Witness:
+    def find(self, graph: Graph, slopes: Mapping[str, np.ndarray] | None = None,
+             loop_metrics: Mapping[str, np.ndarray] | None = None) -> Witness:
         """The best pair found, its ratio proved. Stops soon after the time limit.
 
         **Arguments:** `slopes`: for some activations the slopes wanted, of any shape of their size, such as those of
-        the gradient system; half of the starts are first moved to where the slopes are most like them.
+        the gradient system; half of the starts are first moved to where the slopes are most like them. `loop_metrics`:
+        for every implicit layer a metric that proves it well-posed, see :func:`prove_witness`.
         """
         deadline = time.perf_counter() + self.time_limit
         rng = np.random.default_rng(self.seed)
@@ -74,15 +80,20 @@ class WitnessSearch:
         best = _Best(graph, x, q)
         _ascend(graph, best, self.steps, deadline)
         _wander(graph, best, self.trials, rng, deadline)
-        return _pair(graph, best)
+        return _pair(graph, best, loop_metrics)
 
 
-def prove_witness(graph: Graph, x: np.ndarray, x_prime: np.ndarray) -> float:
+def prove_witness(graph: Graph, x: np.ndarray, x_prime: np.ndarray,
+                  loop_metrics: Mapping[str, np.ndarray] | None = None) -> float:
     """A lower bound on |f(x) - f(x')| / |x - x'|, proved in ball arithmetic and rounded down.
 
     The inputs are taken as the exact float64 numbers given, and f in real arithmetic.
 
-    **Raises:** `ValueError` if the inputs are equal, not finite or of the wrong shape; `UndecidedError`.
+    **Arguments:** `loop_metrics`: for every implicit layer the diagonal of a metric; whether it proves the layer to be
+    well-posed is decided here.
+
+    **Raises:** `ValueError` if the inputs are equal, not finite or of the wrong shape; `UndecidedError`, also
+    where the metrics do not prove implicit layers well-posed.
     """
     pair = [np.asarray(point, dtype=np.float64) for point in (x, x_prime)]
     shape = graph.shape(graph.input)
@@ -92,9 +103,10 @@ def prove_witness(graph: Graph, x: np.ndarray, x_prime: np.ndarray) -> float:
         raise ValueError("A witness has finite inputs.")
     if np.array_equal(pair[0], pair[1]):
         raise ValueError("The two inputs of a witness are equal: they show no gain.")
+    solvers = _solvers(graph, loop_metrics or {})
     for bits in _PRECISIONS:
         with precision(bits):
-            ratio = _ratio(graph, np.stack(pair))
+            ratio = _ratio(graph, np.stack(pair), solvers)
             if ratio.is_finite() and upper(ratio.rad()) <= _RELATIVE_RADIUS * lower(ratio):
                 return lower(ratio)
             if upper(ratio) == 0:
@@ -103,10 +115,29 @@ def prove_witness(graph: Graph, x: np.ndarray, x_prime: np.ndarray) -> float:
                          f"[{max(lower(ratio), 0.0)!r}, {upper(ratio)!r}].")
 
 
-def _ratio(graph: Graph, pair: np.ndarray) -> arb:
+def _solvers(graph: Graph, metrics: Mapping[str, np.ndarray]) -> dict[str, Solver]:
+    if not any(isinstance(graph.layer(node), FixedPoint) for node in graph.order):
+        return {}
+    found: dict[str, Solver] = {}
+    for rows in constraint_rows(graph).loops:
+        layer = graph.layer(rows.node)
+        assert isinstance(layer, FixedPoint)
+        own = solver(layer, rows, metrics[rows.node]) if rows.node in metrics else None
+        if own is None:
+            raise UndecidedError(f"The implicit layer {rows.node!r} is not proved well-posed by the metrics given for "
+                                 f"{sorted(metrics)}, so that its solution is not enclosed.")
+        found[rows.node] = own
+    return found
+
+
+def _ratio(graph: Graph, pair: np.ndarray, solvers: Mapping[str, Solver]) -> arb:
     inputs = BALLS.constant(pair)
-    outputs = graph.forward(inputs, BALLS)
-    return (_squares(outputs) / _squares(inputs)).sqrt()
+    values: dict[str, Array] = {graph.input: inputs}
+    for node in graph.order[1:]:
+        sources = [values[name] for name in graph.inputs(node)]
+        own = solvers.get(node)
+        values[node] = own.enclose(*sources) if own else graph.layer(node).forward(*sources, arithmetic=BALLS)
+    return (_squares(values[graph.output]) / _squares(inputs)).sqrt()
 
 
 def _squares(pair: np.ndarray) -> arb:
@@ -197,7 +228,7 @@ def _live(direction: np.ndarray, former: np.ndarray) -> np.ndarray:
     return np.where(_norm(direction) > 0, direction, former)
 
 
-def _pair(graph: Graph, best: _Best) -> Witness:
+def _pair(graph: Graph, best: _Best, loop_metrics: Mapping[str, np.ndarray] | None) -> Witness:
     """The best of x +- t q over the members and over t."""
     x, q = best.x, best.q
     extent = np.maximum(_norm(x), 1e-3)
@@ -209,7 +240,7 @@ def _pair(graph: Graph, best: _Best) -> Witness:
     # Between nearly equal ratios the wider pair is less at the mercy of rounding.
     chosen = int(np.flatnonzero(ratio >= ratio.max() * (1 - 1e-9))[-1])
     try:
-        proved = prove_witness(graph, above[chosen], below[chosen])
+        proved = prove_witness(graph, above[chosen], below[chosen], loop_metrics)
     except UndecidedError:  # equal outputs, as of a constant network, are enclosed in balls around 0 only
         proved = 0.0
     return Witness(above[chosen], below[chosen], proved, float(ratio[chosen]))

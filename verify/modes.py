@@ -5,6 +5,7 @@ import math
 from typing import Protocol
 
 from netgain.layers import Graph, LinearLayer
+from netgain.solvers.loop import NoMetricError
 from netgain.solvers.result import Limits, OnProgress, Solution
 
 from .certificate import Certificate
@@ -102,7 +103,10 @@ def _too_large(graph: Graph) -> str:
 def _neuron(graph: Graph) -> Prediction:
     if obstacle := _too_large(graph):
         return Prediction(Mode.NEURON, memory=memory_for_rows(graph), obstacle=obstacle)
-    cost = unrolled(graph).predict()
+    try:
+        cost = unrolled(graph).predict()
+    except NoMetricError as error:
+        return Prediction(Mode.NEURON, obstacle=str(error))
     return Prediction(Mode.NEURON, cost.multipliers, cost.order, cost.memory, cost.seconds)
 
 

@@ -4,11 +4,13 @@ import dataclasses
 import math
 from typing import Protocol
 
+import numpy as np
 from netgain.layers import Graph, MaxPool
 from netgain.layers.dynamics import lower
 from netgain.solvers.closed_form import ClosedForm, Scaled, compress, norm_product, scale
 from netgain.solvers.dual_scaling import DualScaling
 from netgain.solvers.interior_point import InteriorPoint
+from netgain.solvers.loop import NoMetricError
 from netgain.solvers.result import Cost, Limits, OnProgress, Solution
 from netgain.solvers.structure import structure
 
@@ -51,6 +53,11 @@ class Neuron:
     def norm_product(self) -> float:
         return norm_product(self.scaled)
 
+    @property
+    def loop_metrics(self) -> dict[str, np.ndarray]:
+        """The metrics of implicit layers by node."""
+        return {layer.node: metric for layer, metric in zip(self.rows.loops, self.scaled.metrics, strict=True)}
+
     def predict(self) -> Cost:
         """What the default solver will take."""
         return default_solver(self.scaled).predict(self.scaled)
@@ -86,11 +93,15 @@ class Neuron:
 def unrolled(graph: Graph) -> Neuron:
     """The network with one multiplier per neuron.
 
-    **Raises:** `TooLargeError` if the matrices would not fit into memory; `ModelError` if a layer has no constraint.
+    **Raises:** `TooLargeError` if the matrices would not fit into memory; `ModelError` if a layer has no constraint;
+    `NoMetricError` if an implicit layer is not proved well-posed.
     """
     require_memory_for_rows(graph)
     rows = constraint_rows(graph)
-    scaled = scale(compress(to_inequality(rows)))
+    try:
+        scaled = scale(compress(to_inequality(rows)))
+    except NoMetricError as error:
+        raise error.named(repr(rows.activations[error.layer - 1].node)) from None
     return Neuron(graph, rows, scaled, default_solver(scaled))
 
 

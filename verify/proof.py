@@ -57,4 +57,5 @@ def _candidate(graph: Graph, scaled: Scaled, solution: Solution, inflation: floa
         exponents=scaled.exponents,
         output_exponent=scaled.output_exponent,
         solver=f"{solution.solver} {solution.version}".strip(),
+        loop_metrics=scaled.metrics,
     )

@@ -11,6 +11,7 @@ from ..sampled_weights import SampledWeights
 from .mat import load_mat as load_mat
 from .nnet import load_nnet as load_nnet
 from .npz import archive_keys as archive_keys
+from .npz import copy_npz as copy_npz
 from .npz import load_npz as load_npz
 from .npz import load_npz_field
 from .npz import load_stable as load_stable

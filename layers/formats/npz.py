@@ -11,19 +11,22 @@ An archive holds, and nothing else:
     - `A{k}`, `B{k}`, `C{k}`, and optionally `D{k}`: the state-space model x_{t+1} = A x_t + B u_t, y_t = C x_t + D u_t
       from x_0 = 0 on, of an input (channels, time). A is a matrix, or its diagonal, or its blocks; see `StateSpace`.
       Complex numbers, with A a diagonal, mean y_t = Re(C x_t) + D u_t, or with `conjugate_pairs{k}` = True 2 Re(C x_t);
+    - `implicit{k}`, a matrix (n, n), and `activation{k}`, a string: an implicit layer x = s(A x + v) of what it is fed,
+      v. Between it and a layer of weights before it, B u + b, there is no activation;
     - `layer{k}`, a string: `flatten`, `mean`, `max_pool:3,2`, `average_pool:2`, or an activation such as `relu` or
       `leaky_relu:0.1`; see `layer_names.layer_named`;
     - `step{k}` with `A{k}`, `B{k}`, `depth{k}` and more: a block of NAIS-Net, which is unrolled; see `npz_stable`;
 - `b{k}`, optionally, for a layer with weights: float vector (out,), one number for each channel of the output;
-- `activation`: what follows each layer with weights but the last: a string, or an array with one string for each. It
-  takes the place of activations among the `layer{k}`, and `none` says that there is none. Only an archive with a single
-  layer of weights may do without either;
+- `activation`: what follows each layer with weights but the last, and but those before an implicit layer: a string, or
+  an array with one string for each. It takes the place of activations among the `layer{k}`, and `none` says that there
+  is none. Only an archive with a single layer of weights may do without either;
 - `input_shape`: the shape of one input, channels first. It can be left out if layer 1 is a matrix and takes a vector;
 - `input_mean`, `input_scale`, each optional: the network maps x to f((x - input_mean) / input_scale). They have the
   shape of the input or one that broadcasts to it.
 
 So a perceptron is `W1`, `b1`, `W2`, `b2`, .. and `activation`. The right-hand side of a neural ODE has keys of its own,
-see `npz_field`; where it does not change with time it is a network too. Archives are read with `allow_pickle=False`,
+see `npz_field`; where it does not change with time it is a network too. So has a single implicit network, see
+`npz_implicit`. Archives are read with `allow_pickle=False`,
 always.
 """
 
@@ -39,6 +42,7 @@ from ..activation import Activation
 from ..convolution import Convolution
 from ..errors import ModelError, ShapeError
 from ..graph import Graph, sequential
+from ..implicit import FixedPoint
 from ..layer import Layer, Shape, broadcasts, parameter
 from ..linear import Affine, Flatten, Scale
 from ..sampled_weights import SampledWeights
@@ -46,6 +50,7 @@ from ..stable_block import StableBlock, StableNetwork
 from ..state_space import StateSpace
 from .layer_names import layer_named
 from .npz_field import field_of_arrays, is_field
+from .npz_implicit import implicit_activation, implicit_of_arrays, is_implicit
 from .npz_stable import COMPANIONS as _WITH_STEP
 from .npz_stable import block_of_parts
 from .perceptron import activation_named
@@ -54,8 +59,8 @@ _Parts = dict[str, np.ndarray]
 
 # By what makes a layer: what may go with it.
 _WINDOW = {"stride", "padding", "dilation", "groups"}
-_COMPANIONS = {"W": {"b"} | _WINDOW, "A": {"B", "C", "D", "b", "conjugate_pairs"}, "layer": set[str](),
-               "step": _WITH_STEP}
+_COMPANIONS = {"W": {"b"} | _WINDOW, "A": {"B", "C", "D", "b", "conjugate_pairs"}, "implicit": {"activation"},
+               "layer": set[str](), "step": _WITH_STEP}
 _NUMBERED = re.compile(rf"({'|'.join(sorted({*_COMPANIONS, *set.union(*_COMPANIONS.values())}))})([1-9]\d{{0,8}})")
 _GENERAL = ("activation", "input_shape", "input_mean", "input_scale")
 
@@ -67,6 +72,24 @@ def archive_keys(path: Path) -> frozenset[str]:
             return frozenset(name.removesuffix(".npy") for name in archive.namelist())
     except (OSError, zipfile.BadZipFile):
         return frozenset()
+
+
+def copy_npz(source: Path, target: Path, replaced: dict[str, np.ndarray]) -> None:
+    """Writes a copy of an archive in which some arrays are others; a file that is there is replaced at the end.
+
+    **Raises:** `ModelError` for a damaged archive, or one without an array of such a name; `OSError` if the copy cannot
+    be written.
+    """
+    arrays = _arrays(source)
+    if missing := sorted(replaced.keys() - arrays.keys()):
+        raise ModelError(f"{source} has no {', '.join(missing)} to be replaced; it holds {', '.join(sorted(arrays))}.")
+    part = target.with_name(target.name + ".part")
+    try:
+        with part.open("wb") as stream:
+            np.savez(stream, allow_pickle=False, **{**arrays, **replaced})  # type: ignore[arg-type]
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def load_npz(path: Path) -> Graph:
@@ -89,6 +112,8 @@ def load_npz_field(path: Path) -> Graph | SampledWeights:
     """
     arrays = _arrays(path)
     try:
+        if is_implicit(arrays):
+            return implicit_of_arrays(arrays, path.stem)
         if is_field(arrays):
             return field_of_arrays(arrays, path.stem)
         content = _network(arrays, path.stem)
@@ -162,7 +187,7 @@ def _numbered(arrays: dict[str, np.ndarray]) -> tuple[dict[int, _Parts], set[int
         kinds = ["step"] if "step" in parts else [kind for kind in _COMPANIONS if kind in parts]
         if len(kinds) != 1:
             keys = ", ".join(sorted(f"{part}{k}" for part in kinds or parts))
-            problems.append(f"layer {k} has {keys}, expected one of W{k}, A{k} and layer{k}")
+            problems.append(f"layer {k} has {keys}, expected one of W{k}, A{k}, implicit{k} and layer{k}")
             unclear.add(k)
             continue
         if lone := sorted(f"{part}{k}" for part in parts.keys() - _COMPANIONS[kinds[0]] - {kinds[0]}):
@@ -171,9 +196,10 @@ def _numbered(arrays: dict[str, np.ndarray]) -> tuple[dict[int, _Parts], set[int
             problems.append(f"missing {' and '.join(f'{part}{k}' for part in 'BC' if part not in parts)} for A{k}")
             unclear.add(k)
     gaps = [k for k in range(1, max(len(numbered), 1) + 1) if k not in numbered]
-    problems += [f"missing W{k}, A{k} or layer{k}" for k in gaps]
+    problems += [f"missing W{k}, A{k}, implicit{k} or layer{k}" for k in gaps]
     if unknown:
-        keys = ", ".join(f"{part}{{k}}" for part in ("W", *"ABCD", "layer", "b", *sorted(_WINDOW), "conjugate_pairs"))
+        keys = ", ".join(f"{part}{{k}}" for part in ("W", *"ABCD", "implicit", "activation", "layer", "b",
+                                                            *sorted(_WINDOW), "conjugate_pairs"))
         problems.append(f"keys not understood: {', '.join(sorted(unknown))}; expected are {keys} for layers k = 1, 2, "
                         f".., and {', '.join(_GENERAL)}")
     return numbered, unclear, problems
@@ -218,7 +244,8 @@ def _activations(arrays: dict[str, np.ndarray], numbered: dict[int, _Parts], pro
     """The activation that `activation` puts after a layer, by the layer's number."""
     blocks = any("step" in parts for parts in numbered.values())
     weighted = [k for k, parts in sorted(numbered.items()) if parts.keys() & {"W", "A"} and "step" not in parts]
-    hidden, given = weighted[:-1], arrays.get("activation")
+    hidden = [k for k in weighted[:-1] if "implicit" not in numbered.get(k + 1, {})]
+    given = arrays.get("activation")
     texts = [str(parts["layer"]) for parts in numbered.values() if "layer" in parts]
     own = [text for text in texts if _is_activation(text)]
     if given is None:
@@ -256,6 +283,8 @@ def _layers(k: int, parts: _Parts, shape: Shape | None) -> list[Layer | StableBl
         return [layer_named(str(parts["layer"]), None if shape is None else len(shape) - 1)]
     if "A" in parts:
         return [_state_space(k, parts, bias)]
+    if "implicit" in parts:
+        return [_implicit(k, parts)]
     weight = parameter(parts["W"], f"W{k}")
     if weight.ndim < 2:
         raise ShapeError(f"W{k} has shape {weight.shape}, expected a matrix (out, in) or a kernel of more axes.")
@@ -269,6 +298,15 @@ def _layers(k: int, parts: _Parts, shape: Shape | None) -> list[Layer | StableBl
     if bias is not None and bias.shape != (out,):
         raise ShapeError(f"b{k} has shape {bias.shape}, expected ({out},) as W{k} is {out}x{width}.")
     return [*([Flatten()] if shape is not None and len(shape) > 1 else []), Affine(weight, bias)]
+
+
+def _implicit(k: int, parts: _Parts) -> Layer:
+    text, weight = parts.get("activation"), parameter(parts["implicit"], f"implicit{k}")
+    if text is None or text.dtype.kind != "U" or text.ndim:
+        raise ModelError(f"implicit{k} needs activation{k}, one string such as 'relu'.")
+    if weight.ndim != 2 or weight.shape[0] != weight.shape[1]:
+        raise ShapeError(f"implicit{k} must be a square matrix, got the shape {weight.shape}.")
+    return FixedPoint(Affine(weight), implicit_activation(str(text)))
 
 
 def _convolution(k: int, parts: _Parts, weight: np.ndarray, bias: np.ndarray | None) -> Layer:

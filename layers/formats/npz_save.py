@@ -9,10 +9,12 @@ from ..activation import Activation
 from ..convolution import Convolution
 from ..errors import ModelError
 from ..graph import Graph
+from ..implicit import FixedPoint
 from ..layer import Layer, Shape
 from ..linear import Affine, Scale
 from ..state_space import StateSpace
 from .layer_names import name_of_layer
+from .perceptron import name_of
 
 _WEIGHTED = (Affine, Convolution, StateSpace)
 
@@ -64,6 +66,8 @@ def parts_of_layer(layer: Layer, shape: Shape) -> dict[str, np.ndarray]:
     """
     if isinstance(layer, _WEIGHTED):
         return _weights(layer, shape)
+    if isinstance(layer, FixedPoint):
+        return {"implicit": layer.recurrence.weight, "activation": np.array(name_of(layer.activation))}
     return {"layer": np.array(name_of_layer(layer, shape))}
 
 

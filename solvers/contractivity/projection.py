@@ -19,6 +19,8 @@ For a single pattern D = I and B = 0 the answer is A - (sym A - c I)_+, which le
 """
 
 import dataclasses
+import math
+import time
 
 import numpy as np
 
@@ -90,14 +92,17 @@ class NearestWeights:
 
 
 def nearest_contractive_weights(field: SlopeField, level: float = 0.0, tolerance: float = 1e-6,
-                                search: SlopeBranchAndBound | None = None, most_cuts: int = 200) -> NearestWeights:
+                                search: SlopeBranchAndBound | None = None, most_cuts: int = 200,
+                                time_limit: float = math.inf) -> NearestWeights:
     """The nearest weights with the worst logarithmic norm at most level + tolerance, by cutting planes.
 
-    **Raises:** `ValueError` with an output matrix; `RuntimeError` if the solver fails, a search stops early, or the
-    cuts do not suffice.
+    **Arguments:** `time_limit`: seconds, looked at before each cut.
+
+    **Raises:** `ValueError` with an output matrix; `RuntimeError` if the solver fails, a search stops early, or neither
+    the cuts nor the time suffice.
     """
     _require_plain(field)
-    search = search or SlopeBranchAndBound()
+    search, begin = search or SlopeBranchAndBound(), time.perf_counter()
     n = field.size
     linear = np.zeros((n, n)) if field.linear is None else field.linear
     patterns, change = [np.full(n, field.upper)], cp.Variable((n, n))
@@ -115,5 +120,8 @@ def nearest_contractive_weights(field: SlopeField, level: float = 0.0, tolerance
         if worst.lower <= level + tolerance:
             raise RuntimeError(f"A search stopped undecided with the status {worst.status.name}; raise its time limit.")
         patterns.append(worst.slopes)
+        if time.perf_counter() - begin > time_limit:
+            raise RuntimeError(f"After {time_limit:.3g} s and {len(patterns)} cuts the worst logarithmic norm is still "
+                               f"{worst.lower:.7g}, and the distance at least {np.linalg.norm(change.value):.7g}.")
     raise RuntimeError(f"After {most_cuts} cuts the worst logarithmic norm is still {worst.lower!r}; "
                        "raise `most_cuts`.")

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from netgain.layers import Graph, LeakyRelu, ModelError, SampledWeights, Tanh, load, load_field
+from netgain.layers.formats import copy_npz, holds_field
 
 RANDOM = np.random.default_rng(11)
 A, B = RANDOM.standard_normal((3, 3)), RANDOM.standard_normal((3, 3))
@@ -95,3 +96,27 @@ def test_networks_are_read_as_ever(tmp_path):
     for keys, missing in cases:
         with pytest.raises(ModelError, match=missing):
             load_field(written(tmp_path, **keys))
+
+
+def test_a_copy_differs_in_what_is_replaced_alone(tmp_path):
+    np.savez(tmp_path / "a.npz", A=np.eye(2), b=np.ones(2), activation="tanh")
+    copy_npz(tmp_path / "a.npz", tmp_path / "b.npz", {"A": 2 * np.eye(2)})
+    with np.load(tmp_path / "b.npz") as copied:
+        assert {key: copied[key].tolist() for key in copied} == {
+            "A": [[2, 0], [0, 2]], "b": [1, 1], "activation": "tanh"}
+    with pytest.raises(ModelError, match="has no C to be replaced"):
+        copy_npz(tmp_path / "a.npz", tmp_path / "c.npz", {"C": np.eye(2)})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.npz", "b.npz"]
+
+
+@pytest.mark.parametrize(("keys", "field"), [
+    (("A", "activation"), True), (("A1", "A2", "activation"), True), (("A1", "B1", "C1"), False), (("W1",), False)])
+def test_fields_are_told_from_networks_by_their_keys(tmp_path, keys, field):
+    np.savez(tmp_path / "a.npz", **{key: np.eye(2) for key in keys})
+    assert holds_field(tmp_path / "a.npz") == field
+
+
+def test_files_that_are_no_archives_are_no_fields(tmp_path):
+    (tmp_path / "a.npz").write_text("text")
+    assert not holds_field(tmp_path / "a.npz")
+    assert not holds_field(tmp_path / "missing.npz")

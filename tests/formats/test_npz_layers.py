@@ -190,8 +190,8 @@ def without(content, *keys):
     (SEQUENCES | {"A2": np.diag(MODES)}, ["layer 2: Modes have shapes"]),
     (SEQUENCES | {"A3": normal(3)}, ["layer 3: A has shape (3,)"]),
     (SEQUENCES | {"activation": ["relu"]}, ["names 1 activations for 3 hidden layers"]),
-    ({"b1": normal(2)}, ["layer 1 has b1, expected one of W1, A1 and layer1"]),
-    ({"activation": "relu"}, ["missing W1, A1 or layer1"]),
+    ({"b1": normal(2)}, ["layer 1 has b1, expected one of W1, A1, implicit1 and layer1"]),
+    ({"activation": "relu"}, ["missing W1, A1, implicit1 or layer1"]),
     ({"layer1": "mean", "input_shape": [3]}, ["layer 1: A mean runs over spatial axes, but its input is a vector"]),
 ])
 def test_everything_wrong_is_listed_at_once(tmp_path, arrays, messages):
