@@ -1,4 +1,4 @@
-r"""Classifiers of one residual block, with the weights of all stages shared, as they are trained: NAIS-Net and baselines.
+r"""Classifiers of one residual block whose stages share their weights, as they are trained: NAIS-Net and baselines.
 
     NAIS, UNCONSTRAINED:  x_{k+1} = x_k + h s(A x_k + B u + C),  x_0 = 0;
     RESIDUAL:             x_{k+1} = x_k + h s(A x_k + C),        x_0 = B u.
@@ -42,8 +42,8 @@ class BlockForm:
     **Attributes:** `width`: n, or the channels of a convolutional block; `depth`: K; `step`: h; `activation`: tanh,
     relu or leaky_relu with its slope, as files name it; `epsilon`, `eta`: of the reprojection.
 
-    **Raises:** `ValueError` for sizes below 1, h outside (0, 1], another activation, or unless 0 < epsilon < eta < 1 and
-    epsilon < 1/2.
+    **Raises:** `ValueError` for sizes below 1, h outside (0, 1], another activation, or unless 0 < epsilon < eta < 1
+    and epsilon < 1/2.
     """
 
     family: Family = Family.NAIS

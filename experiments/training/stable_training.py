@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from netgain.layers import Tanh
+from netgain.verify.stability.conditions import SlopeBox, convolutional_conditions, fully_connected_conditions
 
 from ..data import Dataset
 from .evaluation import Attack, Norm, are_right, single_thread
@@ -43,8 +44,8 @@ class BlockRecipe:
     seed: int = 0
     batch: int = 100
     rate: float = 2e-3
-    records: int = 5
-    radius_images: int = 5
+    records: int = 4
+    radius_images: int = 3
 
     def __post_init__(self) -> None:
         if min(self.epochs, self.batch, self.records, self.radius_images) < 1 or not self.rate > 0:
@@ -140,7 +141,7 @@ def settling(classifier: BlockClassifier, images: np.ndarray, seed: int = 0) -> 
 
     `update`: |x_{k+1} - x_k| / |x_k|; `apart`: the distance of the state from that with another start, divided by the
     distance of the starts; `to_equilibrium`: |x_k - x*| / |x*|, None where no equilibrium is known in closed form.
-    Infinite once states have left the range of 1e12.
+    Infinite once states have left the range of 1e12, where `diverged` is true.
     """
     form = classifier.form
     with torch.no_grad(), single_thread():
@@ -158,12 +159,13 @@ def settling(classifier: BlockClassifier, images: np.ndarray, seed: int = 0) -> 
                 diverged = not bool(x.abs().max() < _DIVERGED and other.abs().max() < _DIVERGED)
             if diverged:
                 lost = None if equilibrium is None else np.inf
-                rows.append({"stages": multiple * form.depth, "update": np.inf, "apart": np.inf,
+                rows.append({"stages": multiple * form.depth, "diverged": True, "update": np.inf, "apart": np.inf,
                              "to_equilibrium": lost})
                 continue
             update = (classifier.advance(x, added, weights) - x).flatten(1).norm(dim=1) / _sizes(x)
             rows.append({
                 "stages": multiple * form.depth,
+                "diverged": False,
                 "update": float(update.median()),
                 "apart": float(((other - x).flatten(1).norm(dim=1) / apart).median()),
                 "to_equilibrium": None if equilibrium is None else
@@ -214,7 +216,23 @@ def measured(trained: Trained, dataset: Dataset, robustness_images: int = 2000, 
         "robustness": robust,
         "records": [dataclasses.asdict(record) for record in trained.records],
         "settling": settling(classifier, dataset.test_images[:settling_images], recipe.seed),
+        "conditions": conditions(classifier),
     }
+
+
+def conditions(classifier: BlockClassifier) -> dict[str, Any] | None:
+    """Whether the exported A satisfies the paper's conditions in exact arithmetic, and the rate proved for all slopes.
+
+    None for the baselines, which are not asked to.
+    """
+    form = classifier.form
+    if form.family is not Family.NAIS:
+        return None
+    block = classifier.block()
+    box = SlopeBox(block.step, *block.slopes)
+    found = convolutional_conditions(block.states[0], form.epsilon, form.eta, box) if form.convolutional \
+        else fully_connected_conditions(block.states[0], form.epsilon, box)
+    return {"satisfied": found.satisfied, "rate": found.rate}
 
 
 def _scores(classifier: BlockClassifier, images: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
@@ -227,7 +245,3 @@ def _scores(classifier: BlockClassifier, images: np.ndarray, labels: np.ndarray)
             right += int((logits.argmax(dim=1) == y).sum())
     return losses / len(images), right / len(images)
 
-
-def families() -> tuple[Family, ...]:
-    """In the order of tables, NAIS-Net first."""
-    return tuple(Family)
