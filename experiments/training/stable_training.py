@@ -175,7 +175,8 @@ def settling(classifier: BlockClassifier, images: np.ndarray, seed: int = 0) -> 
 
 
 def _sizes(states: torch.Tensor) -> torch.Tensor:
-    return states.flatten(1).norm(dim=1).clamp(min=1e-300)
+    sizes: torch.Tensor = states.flatten(1).norm(dim=1)
+    return sizes.clamp(min=1e-300)
 
 
 def _equilibrium(classifier: BlockClassifier, x: torch.Tensor, added: torch.Tensor) -> torch.Tensor | None:
