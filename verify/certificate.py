@@ -81,7 +81,14 @@ def load_certificate(path: str | os.PathLike[str]) -> Certificate:
     **Raises:** `CertificateError` if the file is missing, truncated, of another schema, altered, or holds something
     else than finite numbers where numbers belong.
     """
-    body = read_sealed(path, SCHEMA)
+    return certificate_of_body(read_sealed(path, SCHEMA), path)
+
+
+def certificate_of_body(body: dict[str, Any], path: str | os.PathLike[str]) -> Certificate:
+    """The certificate in a JSON object that was read from `path`.
+
+    **Raises:** `CertificateError` if it holds something else.
+    """
     try:
         claim, evidence = body["claim"], body["evidence"]
         question = tuple(claim[key] for key in ("question", "norm_in", "norm_out", "region"))
