@@ -81,13 +81,13 @@ def load_certificate(path: str | os.PathLike[str]) -> Certificate:
     **Raises:** `CertificateError` if the file is missing, truncated, of another schema, altered, or holds something
     else than finite numbers where numbers belong.
     """
-    return certificate_of_body(read_sealed(path, SCHEMA), path)
+    return certificate_of(read_sealed(path, SCHEMA), path)
 
 
-def certificate_of_body(body: dict[str, Any], path: str | os.PathLike[str]) -> Certificate:
-    """The certificate in a JSON object that was read from `path`.
+def certificate_of(body: dict[str, Any], path: str | os.PathLike[str]) -> Certificate:
+    """The certificate in the body of a file, or inside that of another; `path` is named in errors.
 
-    **Raises:** `CertificateError` if it holds something else.
+    **Raises:** `CertificateError` for what is not a certificate's content.
     """
     try:
         claim, evidence = body["claim"], body["evidence"]

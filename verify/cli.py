@@ -32,6 +32,7 @@ from .cli_options import Model as _Model
 from .cli_options import Quiet as _Quiet
 from .cli_options import TimeLimit as _TimeLimit
 from .cli_options import print_json, read_from, require_limits, require_writable, save
+from .cli_stability import STABILITY, check_blocks, stability
 from .doctor import diagnose
 from .inspection import inspect as inspect_graph
 from .inspection import summarise
@@ -290,6 +291,9 @@ def check(
         if schema in FLOW:
             check_flow_file(certificate, model, as_json)
             return
+        if schema in STABILITY:
+            check_blocks(certificate, model, as_json)
+            return
         try:
             claim = load_certificate(certificate)
         except CertificateError as error:
@@ -312,6 +316,7 @@ app.command()(contractivity)
 app.command()(compare)
 app.command()(flow)
 app.command()(contract)
+app.command()(stability)
 
 
 @app.command()

@@ -8,6 +8,8 @@ What is found is a local maximum: no statement is made of what was not found.
 """
 
 import dataclasses
+import math
+import time
 
 import numpy as np
 
@@ -37,35 +39,42 @@ def growth_of(weights: Array, step: float, patterns: Array) -> float:
 
 
 def frozen_growth(
-    weights: Array, step: float, lower: float, upper: float, starts: int = 20, seed: int = 0
+    weights: Array, step: float, lower: float, upper: float, starts: int = 20, seed: int = 0,
+    seconds: float = math.inf,
 ) -> Growth:
     r"""A local maximum of the spectral radius over the box, by ascent from the two corners and random vertices.
 
     For a simple eigenvalue with right and left vectors x and w, d lambda / d d_i = h conj(w_i) (A x)_i / (w^* x). Each
     step goes to the vertex that the gradient of |lambda| points to, or half or a tenth of the way; where none of these
-    is better, single slopes are flipped.
+    is better, single slopes are flipped. `seconds`: after which it ends with the best so far.
     """
+    end = time.perf_counter() + seconds
     rng, n = np.random.default_rng(seed), len(weights)
     first = [np.full(n, upper), np.full(n, lower)]
     candidates = first + [rng.choice((lower, upper), n) for _ in range(starts)]
     best = Growth(-np.inf, np.empty((1, n)))
     for start in candidates:
-        found = _ascended(weights, step, lower, upper, start)
+        found = _ascended(weights, step, lower, upper, start, end)
         if found.value > best.value:
             best = found
+        if time.perf_counter() > end:
+            break
     return best
 
 
 def alternating_growth(
-    weights: Array, step: float, lower: float, upper: float, longest: int = 8, starts: int = 10, seed: int = 0
+    weights: Array, step: float, lower: float, upper: float, longest: int = 8, starts: int = 10, seed: int = 0,
+    seconds: float = math.inf,
 ) -> Growth:
     """The greatest growth among windows of trajectories whose slopes are chosen so as to grow, and frozen slopes.
 
     From a random state e each step takes the vertex that makes |e + h D A e|_W largest, neuron by neuron, for the norm
     with random diagonal weights W; windows of up to `longest` patterns of the later part are the candidates.
+    `seconds`: after which it ends with the best so far.
     """
+    end = time.perf_counter() + seconds
     rng, n = np.random.default_rng(seed), len(weights)
-    best = frozen_growth(weights, step, lower, upper, starts, seed)
+    best = frozen_growth(weights, step, lower, upper, starts, seed, seconds / 2)
     for _ in range(starts):
         state, scale, patterns = rng.standard_normal(n), np.exp(rng.normal(0, 1, n)), []
         for _ in range(10 * longest):
@@ -81,6 +90,8 @@ def alternating_growth(
         sequence = np.array(patterns)
         for length in range(2, longest + 1):
             for begin in range(len(sequence) - length + 1):
+                if time.perf_counter() > end:
+                    return best
                 window = sequence[begin : begin + length]
                 value = growth_of(weights, step, window)
                 if value > best.value * (1 + 1e-12):
@@ -88,7 +99,7 @@ def alternating_growth(
     return best
 
 
-def _ascended(weights: Array, step: float, lower: float, upper: float, slopes: Array) -> Growth:
+def _ascended(weights: Array, step: float, lower: float, upper: float, slopes: Array, end: float) -> Growth:
     value = growth_of(weights, step, slopes[None])
     while True:
         target = np.where(_gradient(weights, step, slopes) > 0, upper, lower)
@@ -99,6 +110,8 @@ def _ascended(weights: Array, step: float, lower: float, upper: float, slopes: A
             flipped[place] = lower if slopes[place] == upper else upper
             candidates.append(flipped)
         for candidate in candidates:
+            if time.perf_counter() > end:
+                return Growth(value, slopes[None])
             there = growth_of(weights, step, candidate[None])
             if there > value * (1 + 1e-12) + 1e-300:
                 slopes, value = candidate, there

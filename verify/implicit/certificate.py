@@ -18,7 +18,7 @@ from netgain.layers import Graph
 
 from ..balls import BALLS, precision
 from ..certificate import SCHEMA as EUCLIDEAN
-from ..certificate import Certificate, certificate_of_body, versions
+from ..certificate import Certificate, certificate_of, versions
 from ..check import check
 from ..constraints import ActivationRows, Rows, constraint_rows
 from ..sealed_json import CertificateError, contents_explained, number, read_sealed, sealed, vector, write_sealed
@@ -146,7 +146,7 @@ def load_implicit_certificate(path: str | os.PathLike[str]) -> ImplicitCertifica
             if body["euclidean"]["schema"] != EUCLIDEAN:
                 raise CertificateError(f"{path}: the l2 gain is proved by a certificate of schema {EUCLIDEAN!r}, found "
                                        f"{body['euclidean']['schema']!r}.")
-            euclidean = certificate_of_body(body["euclidean"], path)
+            euclidean = certificate_of(body["euclidean"], path)
             if euclidean.value != number(claim["l2_gain"]):
                 raise CertificateError(f"{path}: the claim is an l2 gain of {claim['l2_gain']!r}, but its proof is for "
                                        f"{euclidean.value!r}.")

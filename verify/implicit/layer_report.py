@@ -134,7 +134,7 @@ def _conditions(loop: Loop, least: LeastLogNorm) -> tuple[tuple[Finding, ...], s
                 Finding(Condition.LOG_NORM, 1 - least.value, 1 - least.below, least.weights)]
     try:
         shifted = loop.shifted()
-    except np.linalg.LinAlgError:
+    except ValueError:
         return tuple(findings), "I - alpha A is singular, so that metrics do not apply."
     monotone = float(np.linalg.eigvalsh(metric_matrix(shifted, np.ones(len(shifted))))[0])
     findings.append(Finding(Condition.MONOTONE, monotone, monotone))

@@ -14,6 +14,9 @@ from ..enclosed_matrix import BALLS
 from .conditions import SlopeBox
 
 _PRECISIONS = (128, 256, 512)
+# Enclosing all eigenvalues takes n^3 operations of high precision many times over; above this order a trace does.
+_MOST_EIGENVALUES = 40
+_SQUARINGS = 12
 
 
 def proved_growth(weights: np.ndarray, box: SlopeBox, patterns: np.ndarray) -> float:
@@ -30,6 +33,8 @@ def proved_growth(weights: np.ndarray, box: SlopeBox, patterns: np.ndarray) -> f
     if not np.all((patterns >= box.lower) & (patterns <= box.upper)):
         raise ValueError(f"Slopes must lie in [{box.lower!r}, {box.upper!r}]; these reach from "
                          f"{float(np.min(patterns))!r} to {float(np.max(patterns))!r}.")
+    if n > _MOST_EIGENVALUES:
+        return _growth_of_traces(weights, box, patterns)
     for bits in _PRECISIONS:
         with precision(bits):
             one, a = BALLS.exact(np.eye(n)), BALLS.exact(weights)
@@ -44,3 +49,19 @@ def proved_growth(weights: np.ndarray, box: SlopeBox, patterns: np.ndarray) -> f
             modulus = max(lower(abs(value)) for value in values)
             return lower(arb(max(modulus, 0.0)).root(len(patterns)))
     return 0.0
+
+
+def _growth_of_traces(weights: np.ndarray, box: SlopeBox, patterns: np.ndarray) -> float:
+    """max over k = 2^j of (|tr M^k| / n)^(1/k), M the product: n rho(M)^k is at least |the sum of k-th powers|."""
+    n, best = len(weights), 0.0
+    with precision(_PRECISIONS[0]):
+        one, a = BALLS.exact(np.eye(n)), BALLS.exact(weights)
+        power = one
+        for slopes in patterns:
+            power = (one + BALLS.scaled(BALLS.diagonal(slopes) * a, box.step)) * power
+        for j in range(_SQUARINGS):
+            trace = abs(sum((power[i, i] for i in range(n)), arb(0)))
+            if lower(trace) > 0:
+                best = max(best, lower((trace / n).root(2**j * len(patterns))))
+            power = power * power
+    return best

@@ -78,6 +78,41 @@ def prove_gain(
     return best
 
 
+def gain_by_metric(contraction: ProvedStep, inputs: np.ndarray, depth: int | None = None) -> ProvedStep | None:
+    """The least gain found at `depth`, or at every depth, with the metric and multipliers of a proved contraction.
+
+    At a rate r' above the proved one the inequality is strict without inputs, and the least supply is that of a Schur
+    complement. None where none was proved.
+
+    **Raises:** `ValueError` if B has another number of rows.
+    """
+    claim, proof = contraction.claim, contraction.proof
+    n, box, lam = len(claim.weights), claim.box, proof.multipliers
+    if inputs.ndim != 2 or len(inputs) != n:
+        raise ValueError(f"B needs {n} rows, got the shape {inputs.shape}.")
+    a, q = claim.weights, proof.metric
+    centre, product = (box.lower + box.upper) / 2, box.lower * box.upper
+    side = -box.step * q - centre * (a.T * lam)
+    fed = inputs.T * lam
+    row = np.hstack([-centre * fed, product * (fed @ a)])
+    best: ProvedStep | None = None
+    for share in np.geomspace(1e-3, 0.9, 10):
+        rate = float(np.sqrt(claim.rate**2 + share * (1 - claim.rate**2)))
+        block = (rate**2 - 1) * q + product * ((a.T * lam) @ a)
+        main = np.block([[np.diag(lam) - box.step**2 * q, side.T], [side, block]])
+        schur = row @ np.linalg.solve(main, row.T) - product * (fed @ inputs)
+        least = float(np.linalg.eigvalsh((schur + schur.T) / 2)[-1])
+        for margin in _MARGINS[1:]:
+            supply = max(least, 0.0) * (1 + margin) + 1e-12
+            stated = StepClaim(a, box, rate, claim.condition, inputs, supply)
+            if best is not None and stated.gain(depth) >= best.claim.gain(depth):
+                break
+            if check_step(stated, proof) is Decision.PROVED:
+                best = ProvedStep(stated, proof)
+                break
+    return best
+
+
 def _condition(found: StepMetric) -> float:
     return float(np.linalg.eigvalsh(found.metric)[-1]) * (1 + 1e-9)
 

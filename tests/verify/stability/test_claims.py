@@ -1,0 +1,182 @@
+"""What is proved of blocks holds for their trajectories, and what does not hold is not proved."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from netgain import layers
+from netgain.layers.stable_block import Border, StableBlock
+from netgain.solvers.result import Limits
+from netgain.solvers.stability.stable_projection import reproject_factor, reproject_kernel, stable_matrix
+from netgain.verify.stability.claims import LOWER, Kind, holds
+from netgain.verify.stability.facts import BlockFacts
+from netgain.verify.stability.search import search_block
+
+P = -stable_matrix(reproject_factor(np.array([[1, 0.4], [-0.2, 0.9]]), 0.05), 0.05)
+B = np.array([[1, 0.5], [-0.3, 0.8]])
+SWITCHED = np.array([[-0.04, -1.59], [1.21, -2.03]])
+LIMITS = Limits(time_limit=10)
+
+
+def facts(a, activation, b=B, depth=10, step=1.0, offset=None):
+    offsets = () if offset is None else (offset,)
+    return BlockFacts(StableBlock((a,), (b,), offsets, activation, step, depth), (b.shape[1],))
+
+
+def random_facts(seed):
+    rng = np.random.default_rng(seed)
+    n = 2 + seed % 3
+    a = 0.35 * rng.standard_normal((n, n)) - np.diag(rng.uniform(0.5, 1.5, n))
+    activation = (layers.Relu(), layers.Tanh(), layers.LeakyRelu(0.2))[seed % 3]
+    return facts(a, activation, rng.standard_normal((n, 2)), 6, 0.8, rng.standard_normal(n))
+
+
+IMAGES = [
+    BlockFacts(StableBlock((reproject_kernel(np.random.default_rng(1).standard_normal((2, 2, 3)), 0.05, 0.1),),
+                           (np.ones((2, 1, 3)),), (), layers.LeakyRelu(0.1), 1.0, 4, border), (1, 5))
+    for border in Border
+]
+BANK = [
+    *(facts(-P, activation) for activation in (layers.Relu(), layers.Tanh(), layers.LeakyRelu(0.1))),
+    *map(random_facts, range(6)), *IMAGES,
+]
+FOUND = {}
+
+
+def found_of(index):
+    if index not in FOUND:
+        FOUND[index] = search_block(BANK[index], LIMITS, 1.0)
+    return FOUND[index]
+
+
+def best(found, *kinds):
+    return min((claim.value for claim in found.claims if claim.kind in kinds), default=np.inf)
+
+
+@pytest.mark.parametrize("index", range(len(BANK)))
+def test_bounds_hold_on_trajectories(index):
+    """Differences of states in the norm of each claim, with random inputs that vary where the claim allows it."""
+    found, case = found_of(index), BANK[index]
+    block, shape = case.block, case.input_shape
+    rng = np.random.default_rng(index)
+    size, n = int(np.prod(shape)), case.size
+    for _ in range(20):
+        u = 2 * rng.standard_normal((2, *shape)) * rng.choice([0.3, 1, 5])
+        x = block.states_of(u).reshape(block.depth + 1, 2, n)
+        gap = (u[0] - u[1]).ravel()
+        for kind, order in ((Kind.UNROLLED_GAIN, 2), (Kind.CONSTANT_GAIN, 2), (Kind.METRIC_GAIN, 2),
+                            (Kind.DEPTH_GAIN_INFINITY, np.inf), (Kind.UNIFORM_GAIN_INFINITY, np.inf)):
+            reached = np.linalg.norm(x[-1, 0] - x[-1, 1], order) / np.linalg.norm(gap, order)
+            assert reached <= best(found, kind) * (1 + 1e-9)
+        starts = 2 * rng.standard_normal((2, *block.state_shape(shape)))
+        after = block.advance(starts, np.stack([u[0], u[0]]))
+        before, later = (starts[0] - starts[1]).ravel(), (after[0] - after[1]).ravel()
+        for claim in found.claims:
+            if claim.kind is Kind.INFINITY_RATE:
+                eta = np.repeat(claim.data["eta"], n // len(claim.data["eta"]))
+                assert np.max(np.abs(later) / eta) <= claim.value * np.max(np.abs(before) / eta) * (1 + 1e-9)
+            if claim.kind in (Kind.SYMMETRIC_RATE, Kind.METRIC_RATE):
+                q = claim.data["metric"] if claim.kind is Kind.METRIC_RATE else -case.matrices[0]
+                assert later @ q @ later <= claim.value**2 * (before @ q @ before) * (1 + 1e-9)
+    assert best(found, Kind.UNROLLED_GAIN) >= found.unrolled.lower
+    assert size == case.matrices[1].shape[1]
+
+
+@pytest.mark.parametrize("index", range(len(BANK)))
+def test_lower_claims_are_below_upper_ones(index):
+    found = found_of(index)
+    rate = best(found, Kind.SYMMETRIC_RATE, Kind.INFINITY_RATE, Kind.METRIC_RATE)
+    growth = [claim.value for claim in found.claims if claim.kind is Kind.GROWTH]
+    assert growth
+    assert growth[0] <= rate * (1 + 1e-12)
+
+
+@pytest.mark.parametrize("index", range(len(BANK)))
+def test_every_claim_is_refused_a_little_beyond_what_was_proved(index):
+    """Of each claim, at a value that is better than what holds; and every claim with other data."""
+    case = BANK[index]
+    for claim in found_of(index).claims:
+        assert holds(claim, case)
+        if claim.kind in (Kind.CONVERGENCE, Kind.PAPER_CONDITIONS):
+            continue
+        factor = 1.02 if claim.kind in LOWER else 0.5
+        assert not holds(dataclasses.replace(claim, value=claim.value * factor), case)
+        for name, array in claim.data.items():
+            wrong = dict(claim.data) | {name: array[:-1]}
+            assert not holds(dataclasses.replace(claim, data=wrong), case) or name == "patterns"
+            assert not holds(dataclasses.replace(claim, data=dict(claim.data) | {name: array * np.nan}), case)
+        wider = dataclasses.replace(claim, slopes=(claim.slopes[0], claim.slopes[1] + 0.5))
+        assert not holds(wider, case)
+
+
+def test_the_worked_block():
+    """P with ReLU at depth 10: 2.532923 unrolled, 3.748988 at every depth, 2.603966 in l_inf; tanh's limit 1.788422."""
+    found = found_of(0)
+    assert best(found, Kind.UNROLLED_GAIN) == pytest.approx(2.532923, rel=1e-5)
+    assert best(found, Kind.CONSTANT_GAIN) == pytest.approx(3.748988, abs=1e-5)
+    assert best(found, Kind.UNIFORM_GAIN_INFINITY) == pytest.approx(2.603966, abs=1e-5)
+    assert best(found, Kind.DEPTH_GAIN_INFINITY) <= best(found, Kind.UNIFORM_GAIN_INFINITY)
+    assert best(found_of(1), Kind.EQUILIBRIUM) == pytest.approx(1.788422, abs=1e-5)
+    exact = np.abs(np.linalg.solve(P, B)).sum(axis=1).max()
+    assert best(found_of(1), Kind.EQUILIBRIUM_INFINITY) == pytest.approx(exact, rel=1e-8)
+    paper = [claim for claim in found.claims if claim.kind is Kind.PAPER_CONDITIONS]
+    assert paper[0].value == pytest.approx(0.05, abs=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_rate_of_tanh_on_a_bounded_set(seed):
+    """Distances to the equilibrium decay at the claimed rate, in the claim's norm, for inputs on its sphere."""
+    rng = np.random.default_rng(seed)
+    a = stable_matrix(reproject_factor(np.eye(3) + 0.3 * rng.standard_normal((3, 3)), 0.05), 0.05)
+    case = facts(a, layers.Tanh(), rng.standard_normal((3, 2)), 5, 1.0, 0.3 * rng.standard_normal(3))
+    found = [claim for claim in search_block(case, LIMITS, 1.5).claims
+             if claim.kind in (Kind.TANH_RATE_SYMMETRIC, Kind.TANH_RATE_INFINITY)]
+    assert any(claim.kind is Kind.TANH_RATE_SYMMETRIC for claim in found)
+    a, b, c = case.matrices
+    for _ in range(50):
+        u = rng.standard_normal(2)
+        u *= 1.5 / np.linalg.norm(u)
+        limit, x = -np.linalg.solve(a, b @ u + c), np.zeros(3)
+        for _ in range(12):
+            after = x + np.tanh(a @ x + b @ u + c)
+            for claim in found:
+                if claim.kind is Kind.TANH_RATE_SYMMETRIC:
+                    sizes = [np.sqrt((limit - y) @ -a @ (limit - y)) for y in (x, after)]
+                else:
+                    sizes = [np.max(np.abs(limit - y) / claim.data["eta"]) for y in (x, after)]
+                assert sizes[1] <= claim.value * sizes[0] + 1e-12
+            x = after
+
+
+def test_two_trajectories_part_as_claimed():
+    case = facts(np.diag([0.3, -0.5]), layers.LeakyRelu(0.1))
+    claims = {claim.kind: claim for claim in search_block(case, LIMITS, 1.0).claims}
+    assert claims[Kind.GROWTH].value == pytest.approx(1.3)
+    pair = claims[Kind.EXPANSION]
+    x, u = pair.data["starts"], np.stack([pair.data["input"]] * 2)
+    first = np.linalg.norm(x[0] - x[1])
+    for _ in range(pair.depth):
+        x = case.block.advance(x, u)
+    assert np.linalg.norm(x[0] - x[1]) / first == pytest.approx(pair.value, rel=1e-6)
+    assert pair.value > 1e5
+
+
+def test_frozen_slopes_that_are_stable_do_not_prove_a_norm():
+    """Slopes in turn grow although every frozen I + D A contracts; no rate below 1 may be claimed."""
+    claims = search_block(facts(SWITCHED, layers.LeakyRelu(0.05)), LIMITS, 1.0).claims
+    growth = next(claim for claim in claims if claim.kind is Kind.GROWTH)
+    assert growth.value >= 1.5499
+    assert len(growth.data["patterns"]) > 1
+    assert all(claim.value >= 1.5499 for claim in claims if claim.kind in (Kind.INFINITY_RATE, Kind.METRIC_RATE))
+
+
+def test_blocks_of_own_weights_have_gains_only():
+    rng = np.random.default_rng(0)
+    stages = tuple(-np.eye(3) + 0.1 * rng.standard_normal((3, 3)) for _ in range(4))
+    inputs = tuple(rng.standard_normal((3, 2)) for _ in range(4))
+    case = BlockFacts(StableBlock(stages, inputs, (), layers.Relu(), 0.5, 4), (2,))
+    claims = search_block(case, LIMITS, 1.0).claims
+    assert {claim.kind for claim in claims} == {Kind.INFINITY_RATE, Kind.DEPTH_GAIN_INFINITY, Kind.UNROLLED_GAIN}
+    norms = [np.abs(np.eye(3) + 0.5 * np.diag(d) @ a).sum(axis=1).max() for a in stages
+             for d in rng.choice([0.0, 1.0], (50, 3))]
+    assert max(norms) <= max(claim.value for claim in claims if claim.kind is Kind.INFINITY_RATE) * (1 + 1e-12)

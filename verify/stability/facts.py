@@ -1,0 +1,54 @@
+"""What provers and the checker of stability share: a block for one input, as matrices where they are not too large."""
+
+import dataclasses
+import functools
+import math
+
+import numpy as np
+from netgain.layers import StableBlock
+from netgain.layers.layer import Shape
+
+from .conditions import SlopeBox
+from .rows import Rows, rows_of
+
+DENSE = 400
+"""States up to this size are treated as vectors under dense matrices."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class BlockFacts:
+    """A block for inputs of one shape."""
+
+    block: StableBlock
+    input_shape: Shape
+
+    @functools.cached_property
+    def box(self) -> SlopeBox:
+        """Step and slopes of the block's own activation."""
+        return SlopeBox(self.block.step, *self.block.slopes)
+
+    @property
+    def size(self) -> int:
+        """n, the entries of the state."""
+        return math.prod(self.block.state_shape(self.input_shape))
+
+    @property
+    def dense(self) -> bool:
+        """Whether matrices may be written out, and are exact: taps of a small image wrapped around might be added."""
+        a, b = self.block.states[0], self.block.inputs[0]
+        reach = [max(x, y) for x, y in zip(a.shape[2:], b.shape[2:], strict=True)]
+        apart = all(extent <= size for extent, size in zip(reach, self.input_shape[1:], strict=True))
+        return max(self.size, math.prod(self.input_shape)) <= DENSE and (not self.block.convolutional or apart)
+
+    @functools.cached_property
+    def matrices(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """A, B and C of the first stage."""
+        return self.block.matrices(self.input_shape)
+
+    @functools.cached_property
+    def rows(self) -> list[Rows]:
+        """By stage, or the one that all share: of units, or of channels for kernels."""
+        return [rows_of(a, b) for a, b in zip(self.block.states, self.block.inputs, strict=True)]
+
+    def with_slopes(self, lower: float, upper: float) -> SlopeBox:
+        return SlopeBox(self.block.step, lower, upper)
