@@ -1,8 +1,11 @@
 r"""Bounds t on what the neurons of implicit and other layers can change by, entry by entry, for |du_j| <= 1.
 
-For z = s(A z + v) with slopes in [alpha, beta], |dz_i| (1 - d a_ii) <= |d| (sum_{j != i} |a_ij| |dz_j| + |dv_i|) for some
-d in the interval, and where 1 - d a_ii > 0 for both ends the largest |d| / (1 - d a_ii) is taken at one of them, h_i. So
-if the spectral radius of diag(h) |A_off| is below 1, which is that least mu_eta(D A) < 1, and |dv| <= w,
+For z = s(A z + v) with slopes in [alpha, beta] some d in the interval has
+
+    |dz_i| (1 - d a_ii) <= |d| (sum_{j != i} |a_ij| |dz_j| + |dv_i|),
+
+and where 1 - d a_ii > 0 for both ends the largest |d| / (1 - d a_ii) is taken at one of them, h_i. So if the spectral
+radius of diag(h) |A_off| is below 1, which is that the least mu_eta(D A) is below 1, and |dv| <= w,
 
     |dz| <= t = (I - diag(h) |A_off|)^{-1} (h w).
 

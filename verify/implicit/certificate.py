@@ -1,9 +1,11 @@
-r"""Certificates of implicit networks: that each layer has exactly one solution, and gains, with the vectors that prove it.
+r"""Certificates of implicit networks: each layer has exactly one solution, and gains, with the vectors that prove it.
 
 - For each implicit layer z = s(A z + v) weights eta and a number mu < 1 with mu_eta(D A) <= mu for all slopes D, or the
   diagonal of a metric L with H(L) > 0, or both. Either alone proves it well-posed (`weighted_log_norm_check`,
-  `loop_check`), and mu that solutions satisfy |dz|_eta <= |dv|_eta / (1 - max(mu, 0)).
+  `loop_check`).
 - For the l_inf gain of the network, a bound t on each implicit layer's neurons (`state_bound_check`).
+- For the l_inf gain of a single layer between linear ones, a metric and bounds per input for each output, found by
+  semidefinite programming (`check.proved_row_gain`).
 - For its l2 gain, a certificate of the matrix inequality (`netgain.verify.certificate`).
 """
 
@@ -22,6 +24,7 @@ from ..certificate import Certificate, certificate_of, versions
 from ..check import check
 from ..constraints import ActivationRows, Rows, constraint_rows
 from ..sealed_json import CertificateError, contents_explained, number, read_sealed, sealed, vector, write_sealed
+from .check import proved_row_gain
 from .loop_check import loop_proved_in_balls, loop_proved_in_double
 from .state_bound_check import proved_output_bound
 from .weighted_log_norm_check import proves_log_norm
@@ -58,6 +61,15 @@ class LargestNormGain:
     bounds: tuple[np.ndarray, ...]
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class OutputGains:
+    """|f(u) - f(u')|_inf <= `value` |u - u'|_inf; `metrics` and `inputs`: of each output, see `proved_row_gain`."""
+
+    value: float
+    metrics: tuple[np.ndarray, ...]
+    inputs: tuple[np.ndarray, ...]
+
+
 class Refusal(enum.Enum):
     """What the checker found of a certificate. The value says what it means."""
 
@@ -67,6 +79,7 @@ class Refusal(enum.Enum):
     NOT_WELL_POSED = "For some implicit layer neither weights nor metric prove that it has exactly one solution."
     LOG_NORM = "The weights of some implicit layer do not prove the logarithmic norm claimed."
     LARGEST_NORM_GAIN = "The bounds of the certificate do not prove the l_inf gain claimed."
+    OUTPUT_GAINS = "The metrics of the outputs do not prove the l_inf gain claimed."
     EUCLIDEAN_GAIN = "The multipliers of the certificate do not prove the l2 gain claimed."
 
 
@@ -92,12 +105,14 @@ class ImplicitCertificate:
     digest: str
     layers: tuple[LayerProof, ...]
     largest: LargestNormGain | None = None
+    outputs: OutputGains | None = None
     euclidean: Certificate | None = None
     seconds: float = 0.0
     versions: dict[str, str] = dataclasses.field(default_factory=versions)
 
     def to_json(self) -> dict[str, Any]:
-        largest, euclidean = self.largest, None if self.euclidean is None else self.euclidean.to_json()
+        largest, outputs = self.largest, self.outputs
+        euclidean = None if self.euclidean is None else self.euclidean.to_json()
         if euclidean is not None:
             del euclidean["sha256"]
         body: dict[str, Any] = {
@@ -107,12 +122,17 @@ class ImplicitCertificate:
                 "well_posed": True,
                 "log_norms": [None if proof.norm is None else proof.norm.log_norm for proof in self.layers],
                 "linf_gain": None if largest is None else largest.value,
+                "linf_gain_of_outputs": None if outputs is None else outputs.value,
                 "l2_gain": None if self.euclidean is None else self.euclidean.value,
             },
             "model_digest": self.digest,
             "weights": [None if proof.norm is None else proof.norm.weights.tolist() for proof in self.layers],
             "metrics": [None if proof.metric is None else proof.metric.tolist() for proof in self.layers],
             "state_bounds": None if largest is None else [bound.tolist() for bound in largest.bounds],
+            "outputs": None if outputs is None else {
+                "metrics": [metric.tolist() for metric in outputs.metrics],
+                "inputs": [inputs.tolist() for inputs in outputs.inputs],
+            },
             "euclidean": euclidean,
             "evidence": {"seconds": round(self.seconds, 6)},
             "versions": self.versions,
@@ -134,14 +154,18 @@ def load_implicit_certificate(path: str | os.PathLike[str]) -> ImplicitCertifica
     with contents_explained(path):
         claim = body["claim"]
         if claim["question"] != "implicit" or claim["well_posed"] is not True:
-            raise CertificateError(f"{path}: a certificate of an implicit network claims that it is well-posed; this one "
-                                   f"claims {claim!r}.")
+            raise CertificateError(f"{path}: a certificate of an implicit network claims that it is well-posed; this "
+                                   f"one claims {claim!r}.")
         norms = [_norm(*pair) for pair in zip(body["weights"], claim["log_norms"], strict=True)]
         metrics = [None if metric is None else vector(metric) for metric in body["metrics"]]
-        largest, euclidean = None, None
+        largest, outputs, euclidean = None, None, None
         if claim["linf_gain"] is not None:
             bounds = tuple(vector(bound) for bound in body["state_bounds"])
             largest = LargestNormGain(number(claim["linf_gain"]), bounds)
+        if claim["linf_gain_of_outputs"] is not None:
+            outputs = OutputGains(number(claim["linf_gain_of_outputs"]),
+                                  tuple(vector(metric) for metric in body["outputs"]["metrics"]),
+                                  tuple(vector(inputs) for inputs in body["outputs"]["inputs"]))
         if claim["l2_gain"] is not None:
             if body["euclidean"]["schema"] != EUCLIDEAN:
                 raise CertificateError(f"{path}: the l2 gain is proved by a certificate of schema {EUCLIDEAN!r}, found "
@@ -154,6 +178,7 @@ def load_implicit_certificate(path: str | os.PathLike[str]) -> ImplicitCertifica
             digest=str(body["model_digest"]),
             layers=tuple(LayerProof(*pair) for pair in zip(norms, metrics, strict=True)),
             largest=largest,
+            outputs=outputs,
             euclidean=euclidean,
             seconds=number(body["evidence"]["seconds"]),
             versions={str(key): str(value) for key, value in body["versions"].items()},
@@ -188,6 +213,8 @@ def check_implicit(certificate: ImplicitCertificate, graph: Graph) -> ImplicitVe
         found = proved_output_bound(rows, certificate.largest.bounds)
         if found is None or not found[0] <= certificate.largest.value:
             return verdict(Refusal.LARGEST_NORM_GAIN)
+    if certificate.outputs is not None and not proves_outputs(rows, certificate.outputs):
+        return verdict(Refusal.OUTPUT_GAINS)
     if certificate.euclidean is not None and not check(certificate.euclidean, graph).proved:
         return verdict(Refusal.EUCLIDEAN_GAIN)
     return verdict(Refusal.PROVED)
@@ -205,6 +232,35 @@ def proves_metric(layer: ActivationRows, metric: np.ndarray) -> bool:
         return True
     with precision(_BITS):
         return loop_proved_in_balls(layer, metric)
+
+
+def plain_network(rows: Rows) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """A, B and C of x = s(A x + B u + b), y = C x + c where the graph is that, with weights as they are in the file."""
+    if len(rows.activations) != 1 or not rows.loops or set(rows.output) != {1}:
+        return None
+    arrays = rows.loops[0].loop, rows.activations[0].maps[0], rows.output[1]
+    if not all(isinstance(array, np.ndarray) and array.dtype == np.float64 for array in arrays):
+        return None
+    A, B, C = (np.asarray(array) for array in arrays)
+    return A, B, C
+
+
+def proves_outputs(rows: Rows, outputs: OutputGains) -> bool:
+    """Whether the gain to every output is shown to be at most `outputs.value`."""
+    network = plain_network(rows)
+    if network is None:
+        return False
+    A, B, C = network
+    layer, (q, n) = rows.loops[0], C.shape
+    if [len(outputs.metrics), len(outputs.inputs)] != [q, q]:
+        return False
+    for c, metric, inputs in zip(C, outputs.metrics, outputs.inputs, strict=True):
+        if metric.shape != (n,) or inputs.shape != (B.shape[1],):
+            return False
+        gain = proved_row_gain(A, B, c, metric, inputs, (layer.lower, layer.upper)) if np.any(c) else 0.0
+        if gain is None or not gain <= outputs.value:
+            return False
+    return True
 
 
 def _well_formed(certificate: ImplicitCertificate, rows: Rows) -> bool:

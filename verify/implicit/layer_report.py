@@ -1,5 +1,6 @@
 """What is known of one implicit layer z = s(A z + v): conditions, proofs of well-posedness, iterations."""
 
+import contextlib
 import dataclasses
 import enum
 
@@ -75,11 +76,8 @@ class LayerReport:
     iterations: tuple[Iteration, ...] = ()
 
 
-def layer_report(graph: Graph, rows: ActivationRows, inputs: np.ndarray | None, seed: int = 0) -> LayerReport:
-    """Looks for all proofs of well-posedness of a layer, and, where none is found, for a witness against it.
-
-    **Arguments:** `inputs`: some v, shape (batch, n), for which iterations are run; None for none.
-    """
+def layer_report(rows: ActivationRows, seed: int = 0) -> LayerReport:
+    """Looks for all proofs of well-posedness of a layer, and, where none is found, for a witness against it."""
     assert rows.loop is not None
     loop, slopes = Loop(rows.loop, rows.lower, rows.upper), SlopeBox(rows.lower, rows.upper)
     least = least_log_norm(rows.loop, slopes)
@@ -91,10 +89,12 @@ def layer_report(graph: Graph, rows: ActivationRows, inputs: np.ndarray | None, 
         witness = find_witness(rows.loop, slopes, seed)
         found = witness is not None and is_witness(rows.loop, witness, slopes)
         verdict = WellPosedness.DISPROVED if found else WellPosedness.OPEN
-    report = LayerReport(rows.node, rows.size, (float(rows.lower.min()), float(rows.upper.max())), verdict,
-                         LayerProof(norm, metric), findings, not_sought, witness, least)
-    if inputs is None:
-        return report
+    return LayerReport(rows.node, rows.size, (float(rows.lower.min()), float(rows.upper.max())), verdict,
+                       LayerProof(norm, metric), findings, not_sought, witness, least)
+
+
+def with_iterations(graph: Graph, rows: ActivationRows, report: LayerReport, inputs: np.ndarray) -> LayerReport:
+    """The report with the iterations that lead to the solution, run for some v, `inputs` of shape (batch, n)."""
     layer = graph.layer(rows.node)
     assert isinstance(layer, FixedPoint)
     return dataclasses.replace(report, iterations=_iterations(layer, rows, report, inputs))
@@ -113,10 +113,8 @@ def _proved_norm(rows: ActivationRows, least: LeastLogNorm) -> WeightedNorm | No
 def _proved_metric(rows: ActivationRows, loop: Loop, findings: tuple[Finding, ...]) -> np.ndarray | None:
     candidates = [f.certificate for f in findings if f.condition is Condition.DIAGONAL and f.certificate is not None]
     if len(loop.matrix) <= LARGEST_DIAGONAL or not candidates:
-        try:
+        with contextlib.suppress(NoMetricError):
             candidates.append(loop.metric())
-        except NoMetricError:
-            pass
     for candidate in candidates:
         if np.all(candidate > 0) and proves_metric(rows, candidate):
             return candidate
@@ -157,7 +155,8 @@ def _iterations(layer: FixedPoint, rows: ActivationRows, report: LayerReport, in
         best, classic = average_step(A, weights, slopes), classic_average_step(A, weights)
         plans.append(("average, best step", Method.AVERAGE, best, None))
         size = classic.size
-        plans.append(("average, step of NEMON", Method.AVERAGE, Step(size, average_factor(A, weights, slopes, size)), None))
+        factor = average_factor(A, weights, slopes, size)
+        plans.append(("average, step of NEMON", Method.AVERAGE, Step(size, factor), None))
     plans.append(("Picard", Method.PICARD, Step(1.0, average_factor(A, weights, slopes, 1.0)), None))
     if contracts:
         plans.append(("Anderson", Method.ANDERSON, plans[0][2], None))
@@ -169,8 +168,8 @@ def _iterations(layer: FixedPoint, rows: ActivationRows, report: LayerReport, in
                    splitting_step(A, Method.PEACEMAN_RACHFORD, metric), metric)]
     scale = max(float(np.max(np.abs(inputs) / weights)), 1e-300)
     result = []
-    for name, method, step, metric in plans:
-        run = fixed_point(A, inputs, activation, method, slopes, eta=weights, metric=metric, size=step.size,
+    for name, method, step, own in plans:
+        run = fixed_point(A, inputs, activation, method, slopes, eta=weights, metric=own, size=step.size,
                           tolerance=_TOLERANCE * scale, max_iterations=_MOST_ITERATIONS)
         norm = "metric" if method.is_splitting else "weighted l_inf"
         result.append(Iteration(name, norm if method is not Method.ANDERSON else "residual", step.size, step.factor,

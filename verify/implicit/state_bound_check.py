@@ -1,8 +1,10 @@
 r"""Decides bounds on what neurons can change by, for |du_j| <= 1: the checker of l_inf claims on graphs of layers.
 
-A vector t > 0 bounds |dz| for z = s(A z + v), |dv| <= w and slopes in [alpha, beta] if for both ends d of every interval
+A vector t > 0 bounds |dz| for z = s(A z + v), |dv| <= w and slopes in [alpha, beta] if both ends d of every interval
+satisfy
 
-    d a_ii t_i + |d| sum_{j != i} |a_ij| t_j < t_i      and      d a_ii t_i + |d| (sum_{j != i} |a_ij| t_j + w_i) <= t_i.
+    d a_ii t_i + |d| sum_{j != i} |a_ij| t_j < t_i,
+    d a_ii t_i + |d| (sum_{j != i} |a_ij| t_j + w_i) <= t_i.
 
 The first says mu_t(D A) < 1, so that each v has exactly one solution. Let r be the largest |dz_i| / t_i, at i. Then for
 some d in the interval r t_i (1 - d a_ii) <= |d| (r sum |a_ij| t_j + w_i). Were r > 1, the right side would be below
