@@ -237,6 +237,11 @@ def _pair(graph: Graph, best: _Best, loop_metrics: Mapping[str, np.ndarray] | No
     distance = _norm(above - below).ravel()
     change = _norm(graph.forward(above) - graph.forward(below)).ravel()
     ratio = np.divide(change, distance, out=np.zeros_like(change), where=distance > 0)
+    usable = np.isfinite(ratio) & (distance > 0) & np.isfinite(distance)
+    if not np.any(usable):
+        raise UndecidedError("The search met no two inputs that differ, with outputs that float64 holds: the numbers "
+                             "of this network are out of its reach.")
+    ratio = np.where(usable, ratio, -1.0)
     # Between nearly equal ratios the wider pair is less at the mercy of rounding.
     chosen = int(np.flatnonzero(ratio >= ratio.max() * (1 - 1e-9))[-1])
     try:

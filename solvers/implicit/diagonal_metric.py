@@ -1,12 +1,16 @@
-r"""Diagonal metrics L > 0 for x = Phi(A x + B u + b), slopes in [0, 1]: well-posedness and l2 gain by one inequality.
+r"""Diagonal metrics L > 0 for x = Phi(A x + B u + b): well-posedness and l2 gain by one inequality.
 
-If H(L) = L (I - A) + (I - A)^T L > 0 for some diagonal L > 0, the network is well-posed, and with y = C x,
+For slopes in [0, 1], if H(L) = L (I - A) + (I - A)^T L > 0 for some diagonal L > 0, the network is well-posed, and
+with y = C x,
 
     [[H(L) - C^T C, -L B], [-B^T L, tau I]] >= 0      gives      |y - y'| <= sqrt(tau) |u - u'|
 
 (Revay, Wang, Manchester, arXiv 2010.01732; L = I is the monotone network of arXiv 2006.08591). Both are solved by a
 barrier method on F_i = e_i p_i^T + p_i e_i^T, whose Newton equations are entrywise products of n x n matrices. Only
 B B^T matters, so B is replaced by a factor of at most n columns.
+
+Other slopes are brought to [0, 1] by the loop transformation, which adds a direct term D u to y: -C^T D beside -L B,
+and -D^T D beside tau I. The metric is then that of the constraint (dx - lower dv)^T L (upper dv - dx) >= 0.
 
 For Y >= 0 with ((I - A) Y)_ii <= 0 for all i, Y != 0, the trace of Y H(L) is not positive for any L: no metric exists.
 """
@@ -16,7 +20,8 @@ import dataclasses
 import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
-from .weighted_log_norm import Array, metzler_majorant, square
+from .loop_transformation import unit_slopes
+from .weighted_log_norm import Array, SlopeBox, metzler_majorant, square
 
 _GROWTH = 10.0
 _MOST_STEPS = 300
@@ -53,9 +58,13 @@ class EuclideanGain:
     gap: float
 
 
-def metric_matrix(A: Array, metric: Array) -> Array:
-    """H(L) = L (I - A) + (I - A)^T L."""
-    left = metric[:, None] * (np.eye(len(A)) - A)
+def metric_matrix(A: Array, metric: Array, slopes: SlopeBox | None = None) -> Array:
+    """H(L) = (I - diag(lower) A)^T L (I - diag(upper) A) + its transpose; L (I - A) + .. for slopes in [0, 1]."""
+    identity = np.eye(len(A))
+    if slopes is None:
+        left = metric[:, None] * (identity - A)
+    else:
+        left = (identity - slopes.lower[:, None] * A).T @ (metric[:, None] * (identity - slopes.upper[:, None] * A))
     return np.asarray(left + left.T)
 
 
@@ -79,10 +88,17 @@ def perron_metric(A: Array) -> Array:
     return np.asarray(xi / eta)
 
 
-def diagonal_stability(A: Array) -> DiagonalStability:
-    """The metric of trace n with the largest margin, to about 1e-4 |I - A|; `most` says how close it came."""
+def diagonal_stability(A: Array, slopes: SlopeBox | None = None) -> DiagonalStability:
+    """The metric of trace n with the largest margin, to about 1e-4 |I - A|; `most` says how close it came.
+
+    Slopes other than [0, 1] are transformed to these first, and margin and obstruction are those of the A transformed.
+    """
     A = square(A)
     n = len(A)
+    loop = unit_slopes(A, np.zeros((n, 1)), np.zeros((1, n)), slopes)
+    A, n = loop.A, len(loop.A)
+    if not n:
+        return DiagonalStability(loop.full_metric(np.empty(0)), np.inf, np.inf, np.empty((0, 0)))
     scale = float(np.linalg.norm(np.eye(n) - A, 2)) or 1.0
     problem = _Problem((np.eye(n) - A) / scale, np.zeros((n, n)), np.ones(n), fixed_trace=True)
     start = 1 - float(np.linalg.eigvalsh(problem.matrix(np.ones(n), 0.0))[0])
@@ -91,39 +107,43 @@ def diagonal_stability(A: Array) -> DiagonalStability:
     inverse = np.linalg.inv(problem.matrix(metric, last))
     obstruction = inverse / np.trace(inverse)
     most = 2 * n * float(np.max(np.diagonal((np.eye(n) - A) @ obstruction)))
-    return DiagonalStability(metric, margin, max(most, margin), obstruction)
+    return DiagonalStability(loop.full_metric(metric), margin, max(most, margin), obstruction)
 
 
-def euclidean_gain(A: Array, B: Array, C: Array, tolerance: float = 1e-5, start: Array | None = None) -> EuclideanGain:
-    """The least l2 gain any diagonal metric gives for x = Phi(A x + B u + b), y = C x, slopes in [0, 1].
+def euclidean_gain(A: Array, B: Array, C: Array, tolerance: float = 1e-5, start: Array | None = None,
+                   slopes: SlopeBox | None = None) -> EuclideanGain:
+    """The least l2 gain any diagonal metric gives for x = Phi(A x + B u + b), y = C x; slopes in [0, 1] if not given.
 
     **Arguments:** `B`: shape (n, m); `C`: shape (q, n); `start`: a metric with H(L) > 0, searched for if not given.
 
     **Raises:** `ValueError` for shapes that do not fit, or if no metric with H(L) > 0 was given or found.
     """
-    A, B, C = square(A), np.asarray(B, dtype=np.float64), np.asarray(C, dtype=np.float64)
+    loop = unit_slopes(A, B, C, slopes)
+    A, B, C, D = loop.A, loop.B, loop.C, loop.D
     n = len(A)
-    if B.ndim != 2 or C.ndim != 2 or len(B) != n or C.shape[1] != n:
-        raise ValueError(f"B and C must have the shapes ({n}, m) and (q, {n}), got {B.shape} and {C.shape}.")
-    if start is None:
-        start = diagonal_stability(A).metric
+    if not n:
+        return EuclideanGain(float(np.linalg.norm(D, 2)), loop.full_metric(np.empty(0)), 0.0)
+    start = diagonal_stability(A).metric if start is None else start[loop.kept]
     least = float(np.linalg.eigvalsh(metric_matrix(A, start))[0])
     if not (least > 0 and np.all(start > 0)):
         raise ValueError("No diagonal metric L with L (I - A) + (I - A)^T L > 0 is at hand (least eigenvalue "
                          f"{least!r}): this inequality gives no l2 bound.")
-    size_b, size_c = (float(np.linalg.norm(matrix, 2)) for matrix in (B, C))
+    size_b, size_c, size_d = (float(np.linalg.norm(matrix, 2)) for matrix in (B, C, D))
     if not (size_b and size_c):
-        return EuclideanGain(0.0, start, 0.0)
-    factor = np.asarray(np.linalg.qr(B.T / size_b, mode="r"), dtype=np.float64).T
+        return EuclideanGain(size_d, loop.full_metric(start), 0.0)
+    through = size_d / (size_b * size_c)
+    stacked = np.vstack([B / size_b, D / (size_b * size_c)])
+    factor = np.asarray(np.linalg.qr(stacked.T, mode="r"), dtype=np.float64).T
     r = factor.shape[1]
-    constant = np.zeros((n + r, n + r))
-    constant[:n, :n] = -(C.T @ C) / size_c**2
-    problem = _Problem(np.hstack([np.eye(n) - A, -factor]), constant, np.repeat([0.0, 1.0], [n, r]), fixed_trace=False)
+    outputs = np.hstack([C / size_c, factor[n:]])
+    problem = _Problem(np.hstack([np.eye(n) - A, -factor[:n]]), -outputs.T @ outputs, np.repeat([0.0, 1.0], [n, r]),
+                       fixed_trace=False)
     metric = start * (2 / least)
-    # H >= 2 I leaves at least I, against which tau covers (L B)^T (L B).
-    tau = 2 * float(np.max(metric)) ** 2 + 1
+    # H >= 2 I leaves at least I, against which tau covers the square of what is beside it.
+    tau = 2 * (float(np.max(metric)) + through) ** 2 + through**2 + 1
     metric, tau, gap = problem.minimise(metric, tau, 2 * tolerance, relative=True)
-    return EuclideanGain(size_b * size_c * float(np.sqrt(tau)), metric * size_c**2, 1 - float(np.sqrt(max(1 - gap, 0))))
+    return EuclideanGain(size_b * size_c * float(np.sqrt(tau)), loop.full_metric(metric * size_c**2),
+                         1 - float(np.sqrt(max(1 - gap, 0))))
 
 
 class _Problem:

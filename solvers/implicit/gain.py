@@ -1,10 +1,12 @@
-r"""l_inf gains from u to y of x = Phi(A x + B u + b), y = C x, slopes in [0, 1]: formulas, and the exact value for few.
+r"""l_inf gains from u to y of x = Phi(A x + B u + b), y = C x: formulas, and the exact value for few neurons.
 
-For increments (I - D A) dx = D B du with D in [0, I]. With A^M the Metzler majorant of A:
+For increments (I - D A) dx = D B du, with D in [0, I] unless slopes are given. With A^M the Metzler majorant of A:
 
 - weighted norms: |C|_{eta -> inf} |B|_{inf -> eta} / (1 - max(mu_eta(A), 0)) (arXiv 2106.03194); mu_eta(A) itself may
   stand there, as d / (1 - d a_ii) <= 1 / (1 - a_ii);
-- M-matrix: |dx| <= (I - A^M)^{-1} |B| |du| entrywise, which is at most the former for every eta;
+- M-matrix: |dx| <= (I - A^M)^{-1} |B| |du| entrywise, which is at most the former for every eta. For other slopes
+  |dx_i| <= g_i (sum_{j != i} |a_ij| |dx_j| + |B_i| |du|) with g_i the largest |d| / (1 - d a_ii), taken at an end of
+  the slope interval, as d / (1 - d a_ii) grows with d;
 - absolute values: the same with |A| in place of A^M (El Ghaoui et al. 2021), larger again, where it exists;
 - exact: the gain of C (I - D A)^{-1} D B is largest at a vertex D, as each entry is monotone in each slope.
 """
@@ -14,7 +16,15 @@ import itertools
 import numpy as np
 from scipy.optimize import linprog, minimize_scalar
 
-from .weighted_log_norm import Array, least_log_norm, metzler_majorant, positive_weights, square, weighted_log_norm
+from .weighted_log_norm import (
+    Array,
+    SlopeBox,
+    least_log_norm,
+    metzler_majorant,
+    positive_weights,
+    square,
+    weighted_log_norm,
+)
 
 MOST_ENUMERATED = 16
 
@@ -75,13 +85,25 @@ def least_weighted_gain(A: Array, B: Array, C: Array, signed: bool = True) -> tu
     return gains[best], candidates[best]
 
 
-def majorant_gain(A: Array, B: Array, C: Array) -> tuple[float, Array]:
+def majorant_gain(A: Array, B: Array, C: Array, slopes: SlopeBox | None = None) -> tuple[float, Array]:
     """The M-matrix bound and z = (I - A^M)^{-1} |B| 1, which |dx| does not exceed for |du| <= 1.
 
-    **Raises:** `ValueError` if I - A^M is no nonsingular M-matrix.
+    **Raises:** `ValueError` if I - A^M, or its counterpart for the slopes, is no nonsingular M-matrix.
     """
     A, B, C = _network(A, B, C)
-    return _resolvent_gain(metzler_majorant(A), B, C, "the Metzler majorant of A")
+    if slopes is None:
+        return _resolvent_gain(metzler_majorant(A), B, C, "the Metzler majorant of A")
+    if slopes.neurons != len(A):
+        raise ValueError(f"A has {len(A)} rows and the slopes are of {slopes.neurons} neurons.")
+    diagonal = np.diagonal(A)
+    room = np.stack([1 - slopes.lower * diagonal, 1 - slopes.upper * diagonal])
+    if not np.all(room > 0):
+        raise ValueError(f"Neuron {int(np.argmin(np.min(room, axis=0)))} alone is not well-posed: 1 - d a_ii is not "
+                         "positive for all of its slopes d.")
+    largest = np.max(np.abs(np.stack([slopes.lower, slopes.upper])) / room, axis=0)
+    beside = np.abs(A)
+    np.fill_diagonal(beside, 0.0)
+    return _resolvent_gain(largest[:, None] * beside, largest[:, None] * B, C, "the majorant for these slopes")
 
 
 def absolute_gain(A: Array, B: Array, C: Array) -> tuple[float, Array]:
@@ -100,7 +122,8 @@ def _resolvent_gain(majorant: Array, B: Array, C: Array, name: str) -> tuple[flo
     return float(np.max(np.abs(C) @ z)), z
 
 
-def exact_gain(A: Array, B: Array, C: Array, order: float = np.inf) -> tuple[float, Array]:
+def exact_gain(A: Array, B: Array, C: Array, order: float = np.inf, slopes: SlopeBox | None = None
+               ) -> tuple[float, Array]:
     """The largest norm of C (I - D A)^{-1} D B over the vertices D, and that d; exact for the l_inf norm.
 
     For `order` 2 it is what some slopes reach: a lower bound of what any method based on slopes can prove.
@@ -110,13 +133,14 @@ def exact_gain(A: Array, B: Array, C: Array, order: float = np.inf) -> tuple[flo
     A, B, C = _network(A, B, C)
     if len(A) > MOST_ENUMERATED:
         raise ValueError(f"All 2^n vertices are enumerated for n <= {MOST_ENUMERATED}, got n = {len(A)}.")
-    best, slopes = -1.0, np.zeros(len(A))
-    for ends in itertools.product((0.0, 1.0), repeat=len(A)):
+    best, found = -1.0, np.zeros(len(A))
+    box = SlopeBox.uniform(len(A)) if slopes is None else slopes
+    for ends in itertools.product(*zip(box.lower, box.upper, strict=True)):
         d = np.array(ends)
         try:
             gain = float(np.linalg.norm(C @ np.linalg.solve(np.eye(len(A)) - d[:, None] * A, d[:, None] * B), order))
         except np.linalg.LinAlgError as error:
             raise ValueError(f"I - D A is singular for the slopes {ends}: the network is not well-posed.") from error
         if gain > best:
-            best, slopes = gain, d
-    return best, slopes
+            best, found = gain, d
+    return best, found

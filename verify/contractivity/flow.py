@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 
+import numpy as np
 from flint import arb
 from netgain.layers import Graph, ModelError, SampledWeights
 from netgain.solvers.contractivity.flow_bound import flow_bound
@@ -163,6 +164,8 @@ def _exponentials(field: SlopeField, duration: float, limits: Limits) -> tuple[F
 
 def _exponential_of_layers(field: MultilayerField, duration: float) -> FlowMapBound:
     begin = time.perf_counter()
+    if not np.all(np.isfinite(field.jacobian([np.full(len(weight), field.upper) for weight in field.weights]))):
+        raise OverflowError("the product of the layers' weights is more than float64 holds.")
     proved = prove_multilayer(field, multilayer_upper_bound(field))
     return _exponential("exp(mu T), semidefinite", proved.claim.level if proved else None, duration, begin)
 

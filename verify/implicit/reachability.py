@@ -13,8 +13,9 @@ from netgain.solvers.implicit.network import ImplicitNetwork
 from netgain.solvers.implicit.reachability import Embedding, embedding, linear_bounds
 from netgain.solvers.implicit.weighted_log_norm import SlopeBox, largest_log_norm
 
+from .check import proved_majorant_gain
 from .fixed_point_enclosure import slope_bounds
-from .reachability_check import Boxes, least_margins, linear_image, proved_state_boxes
+from .reachability_check import Boxes, linear_image, margins, proved_state_boxes
 
 # Widenings tried, as multiples of what the residual asks for.
 _WIDENINGS = (1.01, 4.0, 64.0)
@@ -69,8 +70,27 @@ class Reachability:
         for k in range(0, len(u), _BATCH):
             rows = slice(k, k + _BATCH)
             states, proved = self._states(Boxes.around(u[rows], radius[rows], floor, ceiling))
-            certified[rows] = proved & (least_margins(self.network.C, self.network.c, states, labels[rows]) > 0)
+            least = np.min(margins(self.network.C, self.network.c, states, labels[rows]), axis=1)
+            certified[rows] = proved & (least > 0)
         return certified
+
+    def margin_radii(self, u: np.ndarray, labels: np.ndarray, gains: np.ndarray) -> np.ndarray:
+        """Certified radii by margins over Lipschitz constants: min over j of (y_label - y_j) / gains_label,j.
+
+        **Arguments:** `gains`: proved l_inf gains of y_i - y_j, shape (q, q), such as :func:`pairwise_gains`.
+        """
+        u, labels = np.asarray(u, dtype=np.float64), np.asarray(labels)
+        result = np.zeros(len(u))
+        for k in range(0, len(u), _BATCH):
+            rows = slice(k, k + _BATCH)
+            states, proved = self._states(Boxes(u[rows], u[rows]))
+            room = np.maximum(margins(self.network.C, self.network.c, states, labels[rows]), 0.0)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                radius = np.nextafter(room / gains[labels[rows]], -np.inf)
+            # Two outputs that never differ in their answers: any radius, if there is room at all.
+            radius = np.where(gains[labels[rows]] > 0, radius, np.where(room > 0, np.inf, 0.0))
+            result[rows] = np.where(proved, np.maximum(np.min(radius, axis=1), 0.0), 0.0)
+        return result
 
     def radii(self, u: np.ndarray, labels: np.ndarray, floor: float = -np.inf, ceiling: float = np.inf, *,
               largest: float = 1.0, tolerance: float = 0.01) -> np.ndarray:
@@ -110,13 +130,13 @@ class Reachability:
         """:meth:`certified` in floating point."""
         boxes = Boxes.around(u, radius, floor, ceiling)
         below, above = self.embedding.state_boxes(boxes.lower, boxes.upper, tolerance=1e-6)
-        margins = np.empty(len(u))
+        least = np.empty(len(u))
         for label in np.unique(labels):
             rows, others = labels == label, np.arange(len(self.network.C)) != label
             rest = self.network.C[label] - self.network.C[others]
-            least = linear_bounds(rest, below[rows], above[rows])[0] + self.network.c[label] - self.network.c[others]
-            margins[rows] = np.min(least, axis=1)
-        return margins > 0
+            offset = self.network.c[label] - self.network.c[others]
+            least[rows] = np.min(linear_bounds(rest, below[rows], above[rows])[0] + offset, axis=1)
+        return least > 0
 
     def _states(self, inputs: Boxes) -> tuple[Boxes, np.ndarray]:
         network, eta = self.network, self.embedding.weights
@@ -141,3 +161,18 @@ class Reachability:
                                               Boxes(inputs.lower[rest], inputs.upper[rest]),
                                               Boxes(low[rest], high[rest]))
         return Boxes(low, high), proved
+
+
+def pairwise_gains(A: np.ndarray, B: np.ndarray, C: np.ndarray, z: np.ndarray) -> np.ndarray | None:
+    """l_inf gains of y_i - y_j that z proves, rounded up, shape (q, q); None if z proves none.
+
+    z as in `check.proved_majorant_gain`: |dx|_i <= z_i |du|_inf, so that |dy_i - dy_j| <= |C_i - C_j| z |du|_inf.
+    """
+    if proved_majorant_gain(A, B, C, z) is None:
+        return None
+    C = np.asarray(C, dtype=np.float64)
+    # The difference and the inner product round; both errors are relative to non-negative terms.
+    rows = np.nextafter(np.abs(C[:, None] - C[None]), np.inf)
+    gains = np.asarray(rows @ z * (1 + 1e-9))
+    np.fill_diagonal(gains, 0.0)
+    return gains

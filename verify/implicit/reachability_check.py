@@ -115,8 +115,8 @@ def linear_image(matrix: np.ndarray, offset: np.ndarray, boxes: Boxes) -> Boxes:
     return Boxes(_sum_below(zero, offset, least), -_sum_below(zero, -offset, -most))
 
 
-def least_margins(C: np.ndarray, c: np.ndarray, states: Boxes, labels: np.ndarray) -> np.ndarray:
-    """Lower bounds, proved, of min over j != label of y_label - y_j over the boxes of x, shape (batch,).
+def margins(C: np.ndarray, c: np.ndarray, states: Boxes, labels: np.ndarray) -> np.ndarray:
+    """Lower bounds, proved, of y_label - y_j over the boxes of x, shape (batch, q); infinite at the label.
 
     The rows C_label - C_j are formed before the bound is taken, so that what outputs have in common cancels.
     """
@@ -124,7 +124,7 @@ def least_margins(C: np.ndarray, c: np.ndarray, states: Boxes, labels: np.ndarra
     if labels.shape != (len(states.lower),) or len(C) < 2 or not np.all((labels >= 0) & (labels < len(C))):
         raise ValueError(f"Each of {len(states.lower)} samples needs a label from 0 to {len(C) - 1}, and there must be "
                          f"two outputs at least; got labels of shape {labels.shape}.")
-    margins = np.empty(len(labels))
+    result = np.full((len(labels), len(C)), np.inf)
     for label in np.unique(labels):
         rows, others = labels == label, np.arange(len(C)) != label
         boxes = Boxes(states.lower[rows], states.upper[rows])
@@ -134,8 +134,8 @@ def least_margins(C: np.ndarray, c: np.ndarray, states: Boxes, labels: np.ndarra
         image = linear_image(difference, offset, boxes).lower
         size = np.maximum(np.abs(boxes.lower), np.abs(boxes.upper))
         lost = (size @ doubt.T * (1 + 1e-6) + _UNDERFLOW) + np.nextafter(np.abs(offset) * 2.0**-52, np.inf)
-        margins[rows] = np.min(np.nextafter(image - np.nextafter(lost, np.inf), -np.inf), axis=1)
-    return margins
+        result[np.ix_(rows, others)] = np.nextafter(image - np.nextafter(lost, np.inf), -np.inf)
+    return result
 
 
 def _linear_bounds(matrix: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -137,6 +137,17 @@ def test_a_linear_part_shifts_the_rows():
         assert after.value == pytest.approx(before.value - 0.25, abs=2e-5)
 
 
+@pytest.mark.parametrize("exponent", [-10, 10])
+def test_units_do_not_matter(exponent):
+    plain = compare_field(read(A=A3), ComparisonRequest())
+    scaled = compare_field(read(A=np.ldexp(A3, exponent)), ComparisonRequest())
+    assert scaled.findings == plain.findings == ()
+    for before, after in zip(plain.rows, scaled.rows, strict=True):
+        assert (before.method, before.value is None, before.proved) == (after.method, after.value is None, after.proved)
+        if before.value is not None:
+            assert np.ldexp(after.value, -exponent) == pytest.approx(before.value, abs=1e-4)
+
+
 def test_the_lower_slope_is_taken():
     comparison = compare_field(read(A=A3), ComparisonRequest(lower_slope=0.5))
     found = {row.method: row.value for row in with_value(comparison, MU)}

@@ -105,6 +105,15 @@ def test_a_metric_is_better_where_solutions_rotate():
     assert exact <= semidefinite * (1 + 1e-9)
 
 
+@pytest.mark.parametrize("exponent", [-10, 10])
+def test_units_of_time_do_not_matter(exponent):
+    plain = flow(read(A=A3), 1.0, [1], pieces=2, limits=QUICK)
+    scaled = flow(read(A=np.ldexp(A3, exponent)), float(np.ldexp(1.0, -exponent)), [1], pieces=2, limits=QUICK)
+    for before, after in zip(plain.bounds, scaled.bounds, strict=True):
+        assert after.gain == pytest.approx(before.gain, rel=1e-5)
+    assert scaled.networks[0].report.upper == pytest.approx(plain.networks[0].report.upper, rel=1e-5)
+
+
 def test_certificates_are_proved_anew_and_no_others(tmp_path):
     report = flow(GRAPHS["general"], 0.5, [1], pieces=2, limits=QUICK)
     assert isinstance(report.certificate, FlowCertificate)

@@ -1,9 +1,15 @@
 import numpy as np
 import pytest
 from netgain.solvers.implicit.diagonal_metric import diagonal_stability, euclidean_gain, metric_matrix, perron_metric
-from netgain.solvers.implicit.gain import majorant_gain
-from netgain.solvers.implicit.weighted_log_norm import metzler_majorant
-from netgain.verify.implicit.check import proved_majorant_gain, proves_diagonal_metric, proves_euclidean_gain
+from netgain.solvers.implicit.gain import exact_gain, majorant_gain
+from netgain.solvers.implicit.row_gain import row_gain
+from netgain.solvers.implicit.weighted_log_norm import SlopeBox, least_log_norm, metzler_majorant
+from netgain.verify.implicit.check import (
+    proved_majorant_gain,
+    proved_row_gain,
+    proves_diagonal_metric,
+    proves_euclidean_gain,
+)
 
 
 def network(seed, n=8):
@@ -55,3 +61,34 @@ def test_refusals():
         proved_majorant_gain(np.eye(2), np.eye(3), np.eye(2), np.ones(2))
     with pytest.raises(ValueError, match="finite"):
         proves_diagonal_metric(np.eye(2), np.array([1.0, np.inf]))
+
+
+@pytest.mark.parametrize("ends", [(0.0, 1.0), (0.1, 1.0), (-0.2, 1.1), (0.0, 0.25)])
+@pytest.mark.parametrize("seed", range(3))
+def test_gains_on_other_slopes_are_proved_and_lower_ones_are_not(seed, ends):
+    A, B, C = network(seed)
+    slopes = SlopeBox.uniform(8, *ends)
+    A = A / max(1.0, 1.3 * least_log_norm(A, slopes).value)
+    pair = (slopes.lower, slopes.upper)
+    found = euclidean_gain(A, B, C, slopes=slopes)
+    assert proves_diagonal_metric(A, found.metric, pair)
+    assert proves_euclidean_gain(A, B, C, found.metric, found.gain * (1 + 1e-8), pair)
+    assert not proves_euclidean_gain(A, B, C, found.metric, found.gain * (1 - 1e-4), pair)
+    row = row_gain(A, B, C[0], slopes)
+    proved = proved_row_gain(A, B, C[0], row.metric, row.inputs * (1 + 1e-8), pair)
+    assert row.gain <= proved <= row.gain * (1 + 1e-7)
+    assert proved_row_gain(A, B, C[0], row.metric, row.inputs * (1 - 1e-4), pair) is None
+    bound, z = majorant_gain(A, B, C, slopes)
+    assert bound <= proved_majorant_gain(A, B, C, z * (1 + 1e-9) + 1e-12, pair) <= bound * (1 + 1e-7)
+    assert proved_majorant_gain(A, B, C, z * (1 - 1e-8), pair) is None
+    assert exact_gain(A, B, C[:1], np.inf, slopes)[0] <= proved
+
+
+def test_what_does_not_hold_is_never_proved():
+    """y = x = d u with d up to 2: a gain below 2 must not be proved by any metric."""
+    zero, one = np.zeros((1, 1)), np.ones((1, 1))
+    pair = (np.array([-0.5]), np.array([2.0]))
+    for metric in np.geomspace(1e-3, 1e3, 41):
+        assert not proves_euclidean_gain(zero, one, one, np.array([metric]), 2 * (1 - 1e-12), pair)
+        assert proved_row_gain(zero, one, np.ones(1), np.array([metric]), np.array([4 * (1 - 1e-12)]), pair) is None
+    assert proves_euclidean_gain(zero, one, one, np.array([1.0]), 10.0, pair)

@@ -7,8 +7,8 @@ from netgain.solvers.implicit.fixed_point import Method, fixed_point
 from netgain.solvers.implicit.gain import majorant_gain
 from netgain.solvers.implicit.reachability import mixed_monotone_parts
 from netgain.solvers.implicit.weighted_log_norm import least_log_norm
-from netgain.verify.implicit.reachability import Reachability
-from netgain.verify.implicit.reachability_check import Boxes, least_margins, linear_image, proved_state_boxes
+from netgain.verify.implicit.reachability import Reachability, pairwise_gains
+from netgain.verify.implicit.reachability_check import Boxes, linear_image, margins, proved_state_boxes
 
 A1 = np.array([[-2.0, 1.5], [0.8, 0.1]])
 B1 = np.array([[1.0, -0.5], [0.3, 2.0]])
@@ -55,9 +55,10 @@ def test_sampled_inputs_stay_inside_and_widths_below_the_majorant(seed, activati
     assert np.all(y <= reach.outputs.upper + 1e-9)
     z = majorant_gain(A, B, C)[1]
     assert np.all(reach.states.upper - reach.states.lower <= 2 * radius[:, None] * z + 1e-7)
-    margins = least_margins(C, c, reach.states, np.zeros(5, dtype=int))
-    assert np.all(margins <= (y[..., :1] - y[..., 1:]).min(axis=(0, 2)) + 1e-9)
-    assert np.all(margins >= reach.outputs.lower[:, 0] - reach.outputs.upper[:, 1:].max(axis=1) - 1e-9)
+    room = margins(C, c, reach.states, np.zeros(5, dtype=int))
+    assert np.all(room[:, 0] == np.inf)
+    assert np.all(room[:, 1:] <= (y[..., :1] - y[..., 1:]).min(axis=0) + 1e-9)
+    assert np.all(room[:, 1:] >= reach.outputs.lower[:, :1] - reach.outputs.upper[:, 1:] - 1e-9)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -107,6 +108,13 @@ def test_radii_are_certified_and_below_what_is_misclassified(seed):
     for corner in rng.choice([-1.0, 1.0], (60, 40, 4)):
         assert np.all((classes(u + 0.9999 * radii[:, None] * corner) == labels) | (radii == 0))
     assert np.all(method.radii(u, (labels + 1) % 3) == 0)
+    # Boxes are nowhere wider than what the majorant says for all inputs.
+    z = majorant_gain(A, B, C)[1] * (1 + 1e-9)
+    by_gains = method.margin_radii(u, labels, pairwise_gains(A, B, C, z))
+    assert np.all(by_gains > 0)
+    assert np.all(np.minimum(by_gains, 4.0) <= radii * 1.011 + 1e-9)
+    assert np.all(method.margin_radii(u, (labels + 1) % 3, pairwise_gains(A, B, C, z)) == 0)
+    assert pairwise_gains(A, B, C, z * (1 - 1e-6)) is None
 
 
 def test_parts_and_images():
@@ -127,7 +135,7 @@ def test_parts_and_images():
     (lambda: Reachability(A1, np.eye(3), B0, C1, np.zeros(1), Relu()), "shapes"),
     (lambda: Boxes(np.ones((1, 2)), np.zeros((1, 2))), "lower <= upper"),
     (lambda: Boxes.around(np.ones((1, 2)), -1.0), "negative"),
-    (lambda: least_margins(C1, np.zeros(1), Boxes(np.ones((1, 2)), np.ones((1, 2))), np.zeros(1, dtype=int)), "two"),
+    (lambda: margins(C1, np.zeros(1), Boxes(np.ones((1, 2)), np.ones((1, 2))), np.zeros(1, dtype=int)), "two"),
     (lambda: proved_state_boxes(A1, B1, B0, Silu(), np.ones(2), Boxes(B1, B1), Boxes(B1, B1)), "decrease")])
 def test_refusals(call, message):
     with pytest.raises(ValueError, match=message):
