@@ -1,6 +1,7 @@
 """What is measured and proved of trained implicit classifiers, and the table of it."""
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,26 +12,37 @@ from netgain.solvers.implicit.fixed_point import Method, Step
 from netgain.solvers.implicit.gain import least_weighted_gain
 from netgain.solvers.implicit.gain_witness import gain_witness
 from netgain.solvers.implicit.network import Equilibria, ImplicitNetwork, NotConverged, equilibria
+from netgain.solvers.implicit.row_gain import row_gain
 from netgain.solvers.implicit.weighted_log_norm import least_log_norm, metzler_majorant
-from netgain.verify.implicit.check import proved_majorant_gain, proves_diagonal_metric, proves_euclidean_gain
+from netgain.verify.implicit.check import (
+    proved_majorant_gain,
+    proved_row_gain,
+    proves_diagonal_metric,
+    proves_euclidean_gain,
+)
 from netgain.verify.implicit.reachability import Reachability, implicit_network, pairwise_gains
 from netgain.verify.implicit.weighted_log_norm_check import least_proved_log_norm
 
 from ..data import Dataset
 
+_NUMBERS = {"bound_inf": "l_inf bound", "majorant_inf": "by M-matrix", "weighted_inf": "by weights",
+            "witness_inf": "l_inf witness", "bound_2": "l2 bound", "witness_2": "l2 witness"}
 # Radii in the largest norm, of pixels in [0, 1].
 RADII = (0.01, 0.05, 0.1)
 _ATTACK_STEPS = 20
 _BATCH = 1000
+# Of the sum of squares of a gain: a quarter of a per cent of the gain.
+_ROW_TOLERANCE = 5e-3
 _CONDITIONS = (("log_norm_below_one", "l_inf"), ("diagonal_metric", "metric"))
 # Tolerance of iterations under attack: classes are what counts.
 _ROUGH = 1e-4
 
 
-def measure(parts: Mapping[str, np.ndarray], dataset: Dataset, attacked: int) -> dict[str, Any]:
+def measure(parts: Mapping[str, np.ndarray], dataset: Dataset, attacked: int, pairs: bool) -> dict[str, Any]:
     """Accuracy, clean, attacked and certified; well-posedness; Lipschitz constants from above and below.
 
-    **Arguments:** `attacked`: the first so many test images are attacked and certified, all are classified.
+    **Arguments:** `attacked`: the first so many test images are attacked and certified, all are classified; `pairs`:
+    whether gains of differences of outputs come from programs of their own, or are sums of gains.
     """
     A, B, b, C, c = (parts[key].astype(np.float64) for key in ("A", "B", "b", "C", "c"))
     network = implicit_network(A, B, b, C, c, Relu())
@@ -41,19 +53,22 @@ def measure(parts: Mapping[str, np.ndarray], dataset: Dataset, attacked: int) ->
     found = equilibria(network) if guaranteed else Equilibria(
         network, Method.AVERAGE, Step(0.5, np.inf), Step(0.5, np.inf), np.ones(len(network.A)), np.ones(len(network.A)),
         None)
-    result = proved | {"attacked_images": attacked, **_bounds(network, proved)}
+    bounds = _bounds(network, proved)
+    result = proved | {"attacked_images": attacked, "pairs": pairs} | bounds
     try:
         result["test_accuracy"] = 1 - _wrong(found, images, labels, 0.0, 0)
-        result["witness_inf"] = gain_witness(found, np.inf, starts=4, steps=8, spread=0.3).gain
-        result["witness_2"] = gain_witness(found, 2, starts=4, steps=8, spread=0.3).gain
         for name, steps in (("fgsm", 1), ("pgd", _ATTACK_STEPS)):
             result[name] = {str(radius): 1 - _wrong(found, images[:attacked], labels[:attacked], radius, steps)
                             for radius in RADII}
+        result["witness_inf"] = gain_witness(found, np.inf, starts=4, steps=8, spread=0.3).gain
+        result["witness_2"] = gain_witness(found, 2, starts=4, steps=8, spread=0.3).gain
     except NotConverged as error:
         if guaranteed:
             raise
         result["not_converged"] = str(error)
-    return result | _certified(network, images[:attacked], labels[:attacked], proved)
+    if not proved["log_norm_below_one"]:
+        return result | {"certified_boxes": None, "certified_gains": None, "median_radius": None}
+    return result | _certified(network, images[:attacked], labels[:attacked], _gains(network, bounds["row_inf"], pairs))
 
 
 def _well_posed(network: ImplicitNetwork) -> dict[str, Any]:
@@ -68,7 +83,7 @@ def _well_posed(network: ImplicitNetwork) -> dict[str, Any]:
 def _bounds(network: ImplicitNetwork, proved: Mapping[str, Any]) -> dict[str, Any]:
     """Proved gains; None where there is no proof of that kind. The weighted formula is in floating point."""
     A, B, C = network.A, network.B, network.C
-    result: dict[str, Any] = {"weighted_inf": None, "majorant_inf": None, "bound_2": None, "bound_inf": None}
+    result: dict[str, Any] = dict.fromkeys(("weighted_inf", "majorant_inf", "row_inf", "bound_2", "bound_inf"))
     if proved["log_norm_below_one"]:
         result["weighted_inf"] = least_weighted_gain(A, B, C, signed=False)[0]
         result["majorant_inf"] = proved_majorant_gain(A, B, C, _majorant_vector(network))
@@ -76,11 +91,17 @@ def _bounds(network: ImplicitNetwork, proved: Mapping[str, Any]) -> dict[str, An
         gain = euclidean_gain(A, B, C, tolerance=1e-4)
         if proves_euclidean_gain(A, B, C, gain.metric, gain.gain * (1 + 1e-6)):
             result["bound_2"] = gain.gain * (1 + 1e-6)
-    candidates = [result["majorant_inf"]]
-    if result["bound_2"] is not None:  # |du|_2 <= sqrt(m) |du|_inf, and |dy|_inf <= |dy|_2
-        candidates.append(float(np.nextafter(result["bound_2"] * np.nextafter(B.shape[1] ** 0.5, np.inf), np.inf)))
-    result["bound_inf"] = min((value for value in candidates if value is not None), default=None)
+        result["row_inf"] = [_proved_row(network, row, gain.metric) for row in C]
+    rows = [np.inf if value is None else value for value in result["row_inf"] or [None]]
+    candidates = [max(rows), result["majorant_inf"] or np.inf]
+    result["bound_inf"] = min(candidates) if np.isfinite(min(candidates)) else None
     return result
+
+
+def _proved_row(network: ImplicitNetwork, row: np.ndarray, metric: np.ndarray) -> float | None:
+    """The l_inf gain of row @ x that is proved by semidefinite programming."""
+    found = row_gain(network.A, network.B, row, tolerance=_ROW_TOLERANCE, start=metric)
+    return proved_row_gain(network.A, network.B, row, found.metric, found.inputs * (1 + 1e-6))
 
 
 def _majorant_vector(network: ImplicitNetwork) -> np.ndarray:
@@ -88,18 +109,32 @@ def _majorant_vector(network: ImplicitNetwork) -> np.ndarray:
     return np.linalg.solve(np.eye(len(network.A)) - metzler_majorant(network.A), inputs)
 
 
-def _certified(network: ImplicitNetwork, images: np.ndarray, labels: np.ndarray, proved: Mapping[str, Any]
-               ) -> dict[str, Any]:
+def _gains(network: ImplicitNetwork, rows: Sequence[float | None] | None, pairs: bool) -> np.ndarray:
+    """Proved l_inf gains of y_i - y_j, shape (q, q): the least of what the majorant, sums and pairs say."""
+    C, q = network.C, len(network.C)
+    gains = pairwise_gains(network.A, network.B, C, _majorant_vector(network))
+    gains = np.full((q, q), np.inf) if gains is None else gains
+    single = np.array([np.inf if value is None else value for value in rows or [None] * q])
+    gains = np.minimum(gains, np.nextafter(single[:, None] + single, np.inf))
+    if pairs:
+        metric = diagonal_stability(network.A).metric
+        for i, j in itertools.combinations(range(q), 2):
+            # The difference of two float64 rows is another row if it is rounded: nothing is claimed then.
+            row = C[i] - C[j]
+            exact = np.all((row + C[j] == C[i]) & (C[i] - row == C[j]))
+            value = _proved_row(network, row, metric) if exact else None
+            gains[i, j] = gains[j, i] = min(gains[i, j], np.inf if value is None else value)
+    return np.asarray(gains)
+
+
+def _certified(network: ImplicitNetwork, images: np.ndarray, labels: np.ndarray, gains: np.ndarray) -> dict[str, Any]:
     """Shares of images with a proved radius of at least each of RADII, pixels staying in [0, 1]; by boxes, by gains."""
-    if not proved["log_norm_below_one"]:
-        return {"certified_boxes": None, "certified_gains": None, "median_radius": None}
     method = Reachability(network.A, network.B, network.b, network.C, network.c, Relu())
-    gains = pairwise_gains(network.A, network.B, network.C, _majorant_vector(network))
-    by_gains = np.zeros(len(images)) if gains is None else method.margin_radii(images, labels, gains)
-    radii = method.radii(images, labels, 0.0, 1.0)
+    by_gains = method.margin_radii(images, labels, gains)
+    radii = np.maximum(method.radii(images, labels, 0.0, 1.0), by_gains)
+    boxes = {radius: method.certified(images, labels, radius, 0.0, 1.0) for radius in RADII}
     return {
-        "certified_boxes": {str(radius): float(method.certified(images, labels, radius, 0.0, 1.0).mean())
-                            for radius in RADII},
+        "certified_boxes": {str(radius): float(boxes[radius].mean()) for radius in RADII},
         "certified_gains": {str(radius): float((by_gains >= radius).mean()) for radius in RADII},
         "median_radius": float(np.median(radii)),
     }
@@ -119,15 +154,15 @@ def _wrong(found: Equilibria, images: np.ndarray, labels: np.ndarray, radius: fl
 def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
     """The results as Markdown."""
     attacked = max(row["attacked_images"] for row in rows.values())
-    head = ["model", "test accuracy", "least mu(A)", "well-posed", "l_inf bound", "weighted formula", "l_inf witness",
-            "l2 bound", "l2 witness", *(f"FGSM / PGD {radius}" for radius in RADII),
+    head = ["model", "test accuracy", "least mu(A)", "well-posed", *_NUMBERS.values(),
+            *(f"FGSM / PGD {radius}" for radius in RADII),
             *(f"certified {radius}: boxes / gains" for radius in RADII), "median radius", "seconds"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for name, row in rows.items():
         conditions = [text for key, text in _CONDITIONS if row[key]]
         cells = [name, _percent(row.get("test_accuracy")), _number(row["log_norm"]),
                  " and ".join(conditions) or "not proved"]
-        cells += [_number(row.get(key)) for key in ("bound_inf", "weighted_inf", "witness_inf", "bound_2", "witness_2")]
+        cells += [_number(row.get(key)) for key in _NUMBERS]
         cells += [_two(row, "fgsm", "pgd", radius) for radius in RADII]
         cells += [_two(row, "certified_boxes", "certified_gains", radius) for radius in RADII]
         cells += [_number(row["median_radius"]), f"{row['seconds']:.0f}"]

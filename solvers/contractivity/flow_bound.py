@@ -45,8 +45,10 @@ def flow_bound(field: SlopeField, duration: float, pieces: int = 8) -> FlowBound
     """
     if not duration > 0 or pieces < 1:
         raise ValueError(f"`duration` and `pieces` must be positive, got {duration!r} and {pieces!r}.")
+    # In units of time in which the field has a size near one.
+    field, exponent = field.normalised()
     rate = upper_bound(field).value
-    n, k, step = field.size, field.neurons, duration / pieces
+    n, k, step = field.size, field.neurons, float(np.ldexp(duration, exponent)) / pieces
     metrics = [*(cp.Variable((n, n), symmetric=True) for _ in range(pieces)), cp.Constant(np.eye(n))]
     multipliers = [[cp.Variable(k, nonneg=True) for _ in range(2)] for _ in range(pieces)]
     rho = cp.Variable()
@@ -61,7 +63,9 @@ def flow_bound(field: SlopeField, duration: float, pieces: int = 8) -> FlowBound
     found = (found + np.swapaxes(found, 1, 2)) / 2
     lams = np.array([[np.maximum(lam.value, 0) for lam in ends] for ends in multipliers])
     largest = float(np.linalg.eigvalsh(found[0])[-1])
-    return FlowBound(float(np.sqrt(largest) * np.exp(rate * duration)), duration, rate, found, lams)
+    rate = float(np.ldexp(rate, exponent))
+    value = float(np.sqrt(largest) * np.exp(rate * duration))
+    return FlowBound(value, duration, rate, found, np.ldexp(lams, -exponent))
 
 
 def _inequality(field: SlopeField, q, lam, rate: float):  # type: ignore[no-untyped-def]  # cvxpy's expressions
@@ -103,6 +107,8 @@ def contraction_metric(field: SlopeField, most_condition: float = 100.0, toleran
     """
     if not most_condition >= 1:
         raise ValueError(f"`most_condition` must be at least 1, got {most_condition!r}.")
+    field, exponent = field.normalised()
+    tolerance = float(np.ldexp(tolerance, -exponent))
     n, k = field.size, field.neurons
     p = cp.diag(cp.Variable(n)) if diagonal else cp.Variable((n, n), symmetric=True)
     lam, slack, rate = cp.Variable(k, nonneg=True), cp.Variable(), cp.Parameter()
@@ -122,7 +128,8 @@ def contraction_metric(field: SlopeField, most_condition: float = 100.0, toleran
             best = ContractionMetric(high, metric / values[0], multipliers, float(values[-1] / values[0]))
         else:
             low = float(rate.value)
-    return best
+    return dataclasses.replace(best, rate=float(np.ldexp(best.rate, exponent)),
+                               multipliers=np.ldexp(best.multipliers, -exponent))
 
 
 def euler_inequality(field: SlopeField, step: float, steps: int) -> Inequality:

@@ -32,10 +32,11 @@ class PairsUpperBound:
 
 
 def pairs_upper_bound(field: SlopeField) -> PairsUpperBound:
-    """The least bound over all splits and shares, by Clarabel through cvxpy.
+    """The least bound over all splits and shares, by Clarabel through cvxpy, of the field at a size near one.
 
     **Raises:** `ValueError` for fewer than two neurons; `RuntimeError` if the solver returns nothing.
     """
+    field, exponent = field.normalised()
     k, n, r = field.neurons, field.size, field.radius
     if k < 2:
         raise ValueError(f"Pairs need at least two neurons, got {k}; `upper_bound` is exact for one.")
@@ -55,7 +56,12 @@ def pairs_upper_bound(field: SlopeField) -> PairsUpperBound:
     constraints.append(c * np.eye(n) - field.nominal - total >> 0)
     problem = cp.Problem(cp.Minimize(c), constraints)
     solve(problem, f"the pairs of {k} neurons")
-    return _evaluated(field, {pair: shares[pair].value for pair in pairs}, {pair: splits[pair].value for pair in pairs})
+    values = ({pair: variables[pair].value for pair in pairs} for variables in (shares, splits))
+    found = _evaluated(field, *values)
+    # a_i grows by 2^exponent, and so does the sum of all V Y V^T.
+    powers = np.array([[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, -1, -1], [0, 0, -1, -1]]) * exponent
+    return PairsUpperBound(float(np.ldexp(found.value, exponent)),
+                           {pair: np.ldexp(share, powers) for pair, share in found.shares.items()})
 
 
 def _columns(field: SlopeField, pair: tuple[int, int]) -> np.ndarray:

@@ -61,19 +61,22 @@ def contractive_weights(field: SlopeField, level: float = 0.0) -> ContractiveWei
         raise ValueError(f"No weights are contractive at the level {level!r}: with all slopes zero, which the interval "
                          f"[{field.lower!r}, {field.upper!r}] allows, the logarithmic norm is {alone!r}.")
     change, gamma, margin = cp.Variable((n, n)), cp.Variable(n, nonneg=True), cp.Parameter(nonneg=True)
-    weights = field.inputs + change
-    corner = (level - margin) * np.eye(n) - linear - field.centre * (weights + weights.T) / 2
+    scaled, exponent = field.normalised()
+    weights, aim = scaled.inputs + change, float(np.ldexp(level, -exponent))
+    corner = (aim - margin) * np.eye(n) - np.ldexp(linear, -exponent) - field.centre * (weights + weights.T) / 2
     corner = corner - field.radius**2 / 4 * cp.diag(gamma)
     block = cp.bmat([[corner, weights.T], [weights, cp.diag(gamma)]])
     problem = cp.Problem(cp.Minimize(cp.norm(change, "fro")), [(block + block.T) / 2 >> 0])
     # Clarabel's answer misses the inequality by its tolerance: the level is lowered until the answer satisfies it.
     for relative in _MARGINS:
-        margin.value = relative * (abs(level) + float(np.linalg.norm(field.inputs, 2)))
+        margin.value = relative * (abs(aim) + float(np.linalg.norm(scaled.inputs, 2)))
         solve(problem, f"contractive weights of order {n}")
-        projected = dataclasses.replace(field, inputs=field.inputs + change.value)
+        moved = np.ldexp(change.value, exponent)
+        projected = dataclasses.replace(field, inputs=field.inputs + moved)
         multipliers = 1 / np.maximum(gamma.value, 1e-12 * max(1.0, float(np.max(gamma.value))))
+        multipliers = np.ldexp(multipliers, -exponent)
         if evaluate(projected, multipliers) <= level:
-            return ContractiveWeights(projected, float(np.linalg.norm(change.value)), multipliers)
+            return ContractiveWeights(projected, float(np.linalg.norm(moved)), multipliers)
     raise RuntimeError(f"Clarabel's weights of order {n} stay above the level {level!r} by their own multipliers.")
 
 
@@ -104,24 +107,27 @@ def nearest_contractive_weights(field: SlopeField, level: float = 0.0, tolerance
     _require_plain(field)
     search, begin = search or SlopeBranchAndBound(), time.perf_counter()
     n = field.size
-    linear = np.zeros((n, n)) if field.linear is None else field.linear
+    scaled, exponent = field.normalised()
+    linear = np.zeros((n, n)) if scaled.linear is None else scaled.linear
+    aim = float(np.ldexp(level, -exponent))
     patterns, change = [np.full(n, field.upper)], cp.Variable((n, n))
     for _ in range(most_cuts):
         constraints = []
         for d in patterns:
-            jacobian = linear + cp.diag(d) @ (field.inputs + change)
-            constraints.append((jacobian + jacobian.T) / 2 << level * np.eye(n))
+            jacobian = linear + cp.diag(d) @ (scaled.inputs + change)
+            constraints.append((jacobian + jacobian.T) / 2 << aim * np.eye(n))
         problem = cp.Problem(cp.Minimize(cp.norm(change, "fro")), constraints)
         solve(problem, f"the nearest weights of order {n} after {len(patterns)} cuts")
-        candidate = dataclasses.replace(field, inputs=field.inputs + change.value)
+        moved = np.ldexp(change.value, exponent)
+        candidate = dataclasses.replace(field, inputs=field.inputs + moved)
         worst = search.solve(candidate, level + tolerance)
         if worst.upper <= level + tolerance:
-            return NearestWeights(candidate, float(np.linalg.norm(change.value)), np.array(patterns), worst)
+            return NearestWeights(candidate, float(np.linalg.norm(moved)), np.array(patterns), worst)
         if worst.lower <= level + tolerance:
             raise RuntimeError(f"A search stopped undecided with the status {worst.status.name}; raise its time limit.")
         patterns.append(worst.slopes)
         if time.perf_counter() - begin > time_limit:
             raise RuntimeError(f"After {time_limit:.3g} s and {len(patterns)} cuts the worst logarithmic norm is still "
-                               f"{worst.lower:.7g}, and the distance at least {np.linalg.norm(change.value):.7g}.")
+                               f"{worst.lower:.7g}, and the distance at least {np.linalg.norm(moved):.7g}.")
     raise RuntimeError(f"After {most_cuts} cuts the worst logarithmic norm is still {worst.lower!r}; "
                        "raise `most_cuts`.")

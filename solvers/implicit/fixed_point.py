@@ -141,12 +141,15 @@ def resolvent(activation: Activation, size: float) -> Activation:
     """J_a = (I + a G)^-1 where Phi = (I + G)^-1 is nondecreasing with slopes in [0, 1].
 
     J_a(v) = Phi(w) with (1 - a) Phi(w) + a w = v, whose left side has slopes between min(a, 1) and max(a, 1), so that
-    bisection finds w. For ReLU it is ReLU itself.
+    bisection finds w. Where w = y + (v - y) / a with y = Phi(v) solves it, as for ReLU and all projections, J_a = Phi.
     """
     if not size > 0:
         raise ValueError(f"The step of a resolvent must be positive, got {size!r}.")
 
     def apply(v: Array) -> Array:
+        y = activation(v)
+        if np.array_equal(activation(y + (v - y) / size), y):
+            return y
         at_zero = (1 - size) * activation(np.zeros_like(v))
         reach = np.abs(v - at_zero) / min(size, 1.0) * (1 + 1e-12) + 1e-300
         low, high = -reach, reach

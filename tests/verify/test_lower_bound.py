@@ -155,3 +155,9 @@ def test_settings_are_checked_and_frozen():
         SMALL.seed = 1
     with pytest.raises(dataclasses.FrozenInstanceError):
         Witness(np.zeros(1), np.ones(1), 1.0, 1.0).ratio = 2.0
+
+
+def test_a_network_out_of_reach_is_told_of():
+    graph = sequential((2,), [Affine(1e200 * np.eye(2), None), Relu(), Affine(1e200 * np.eye(2), None)])
+    with np.errstate(all="ignore"), pytest.raises(UndecidedError, match="out of its reach"):
+        WitnessSearch(starts=2, steps=2, trials=1).find(graph)

@@ -55,7 +55,7 @@ def prove_flow(field: SlopeField, bound: FlowBound) -> ProvedFlow | None:
     for inflation in _INFLATIONS:
         rate = bound.rate + inflation * size
         gain = math.sqrt(largest) * math.exp(rate * bound.duration) * (1 + 1e-12)
-        multipliers = bound.multipliers * (1 + inflation) + inflation**2
+        multipliers = bound.multipliers * (1 + inflation) + inflation**2 / size
         claim = FlowClaim(log_norm_claim(field, 0.0), float(bound.duration), gain)
         proof = FlowProof(rate, bound.metrics, multipliers)
         verdict = check_flow(claim, proof, balls=False)
@@ -70,7 +70,7 @@ def prove_metric(field: SlopeField, metric: ContractionMetric) -> ProvedMetric |
     for inflation in _INFLATIONS:
         p = metric.metric * (1 + inflation)
         condition = float(np.linalg.eigvalsh(p)[-1]) * (1 + inflation)
-        proof = MetricProof(p, metric.multipliers * (1 + inflation) + inflation**2, condition)
+        proof = MetricProof(p, metric.multipliers * (1 + inflation) + inflation**2 / size, condition)
         claim = log_norm_claim(field, metric.rate + inflation * size)
         verdict = check_metric(claim, proof, balls=False)
         if verdict.proved:

@@ -19,10 +19,12 @@ from .equilibrium import equilibrium_gain_infinity, least_slope_infinity, least_
 from .facts import BlockFacts
 from .rows import depth_gain_infinity, infinity_rate_of, uniform_gain_candidate
 from .spectral_witness import proved_growth
-from .step_contraction import ProvedStep, gain_by_metric, prove_contraction
+from .step_contraction import ProvedStep, gain_by_metric, prove_least_rate
 from .trajectories import diverging, proved_expansion
 
 _LONGEST_TRAJECTORY = 400
+# Up to this many units rates are sought as closely as the JSON shows them.
+_SMALL = 40
 # What recomputing on another machine may differ by; the checker computes these numbers anew.
 _SLACK = 1 + 1e-9
 
@@ -69,7 +71,7 @@ def search_block(
         keep(_symmetric(facts))
         keep(_bounded_set(facts, radius))
         announce("contraction by a semidefinite program")
-        keep(_metric(facts, claims, notes))
+        keep(_metric(facts, notes, limits.time_limit / 2))
         announce("searching slopes of growth")
         keep(_growth(facts, seed, limits.time_limit / 4))
         keep(_equilibrium(facts))
@@ -172,15 +174,15 @@ def _bounded_set(facts: BlockFacts, radius: float) -> Iterator[Claim]:
             yield Claim(Kind.TANH_RATE_INFINITY, rate, (least, 1.0), None, {"radius": np.array([radius]), "eta": eta})
 
 
-def _metric(facts: BlockFacts, claims: list[Claim], notes: list[str]) -> Iterator[Claim]:
+def _metric(facts: BlockFacts, notes: list[str], seconds: float) -> Iterator[Claim]:
     a, b, _ = facts.matrices
     slopes = facts.block.slopes
     if slopes[0] <= 0 <= slopes[1]:
         notes.append("The slope zero is among the activation's, at which a step is the identity: the contraction of "
                      "all slopes is disproved, and a rate of 1 is the best that there can be.")
         return
-    found = prove_contraction(a, facts.box)
-    if found is None or found.claim.rate >= 1:
+    found = prove_least_rate(a, facts.box, 1e-6 if len(a) <= _SMALL else 1e-4, seconds)
+    if found is None:
         return
     yield metric_claim(found, Kind.METRIC_RATE, found.claim.rate, slopes, None)
     for depth in (facts.block.depth, None):

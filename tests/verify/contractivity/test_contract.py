@@ -100,15 +100,22 @@ def test_no_weights_help_where_slopes_of_zero_exceed_the_level():
             contract(read(A=A3, B=np.eye(3), activation="relu"), methods=methods)
 
 
-def test_with_slopes_down_to_zero_only_diagonal_weights_keep_the_level_zero():
-    """No shift does, and what the others find is diagonal."""
-    found = by_method(contract(read(A=A3, activation="relu"), methods=(ONE_INEQUALITY, SHIFT),
-                               limits=Limits(time_limit=20.0)))
-    assert not found[SHIFT].proved
-    assert found[SHIFT].note
-    if found[ONE_INEQUALITY].proved:
-        weights = found[ONE_INEQUALITY].weights
-        assert weights == pytest.approx(np.diag(np.diag(weights)), abs=1e-3)
+def test_with_slopes_down_to_zero_levels_above_zero_are_kept():
+    report = contract(read(A=A3, activation="relu"), 0.2, methods=(ONE_INEQUALITY, SHIFT))
+    for result in report.results:
+        assert result.proved
+        assert by_vertices(result.weights, 0.0) <= 0.2 + 1e-13
+    with pytest.raises(UnreachableError, match="Ask for a level above 0"):
+        contract(read(A=A3, activation="relu"), 0.0)
+
+
+@pytest.mark.parametrize("exponent", [-300, 300])
+def test_units_do_not_matter(exponent):
+    plain = by_method(contract(read(A=A3), 0.125))
+    scaled = by_method(contract(read(A=np.ldexp(A3, exponent)), float(np.ldexp(0.125, exponent))))
+    for method, result in scaled.items():
+        assert result.proved
+        assert np.ldexp(result.distance, -exponent) == pytest.approx(plain[method].distance, abs=1e-5)
 
 
 def test_what_takes_too_long_is_named():

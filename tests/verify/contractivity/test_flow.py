@@ -8,6 +8,7 @@ import pytest
 from netgain import layers
 from netgain.layers.formats.npz_field import field_of_arrays
 from netgain.solvers.result import Limits
+from netgain.verify.contractivity import flow as flow_module
 from netgain.verify.contractivity.euler_network import euler_network
 from netgain.verify.contractivity.flow import exponential_upper, flow
 from netgain.verify.contractivity.flow_certificate import (
@@ -105,6 +106,15 @@ def test_a_metric_is_better_where_solutions_rotate():
     assert exact <= semidefinite * (1 + 1e-9)
 
 
+@pytest.mark.parametrize("exponent", [-10, 10])
+def test_units_of_time_do_not_matter(exponent):
+    plain = flow(read(A=A3), 1.0, [1], pieces=2, limits=QUICK)
+    scaled = flow(read(A=np.ldexp(A3, exponent)), float(np.ldexp(1.0, -exponent)), [1], pieces=2, limits=QUICK)
+    for before, after in zip(plain.bounds, scaled.bounds, strict=True):
+        assert after.gain == pytest.approx(before.gain, rel=1e-5)
+    assert scaled.networks[0].report.upper == pytest.approx(plain.networks[0].report.upper, rel=1e-5)
+
+
 def test_certificates_are_proved_anew_and_no_others(tmp_path):
     report = flow(GRAPHS["general"], 0.5, [1], pieces=2, limits=QUICK)
     assert isinstance(report.certificate, FlowCertificate)
@@ -125,6 +135,22 @@ def test_certificates_are_proved_anew_and_no_others(tmp_path):
     (tmp_path / "altered.json").write_text(text.replace('"duration": 0.5', '"duration": 0.25'))
     with pytest.raises(CertificateError, match="altered"):
         load_flow_certificate(tmp_path / "altered.json")
+
+
+def test_an_interruption_ends_what_is_under_way(monkeypatch):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(flow_module, "flow_bound", interrupted)
+    report = flow(GRAPHS["one layer"], 1.0, [1], limits=QUICK)
+    assert report.certificate is None
+    assert "interrupted" in report.bounds[-1].note
+    assert len(report.networks) == 1
+    monkeypatch.setattr(flow_module, "lipschitz", interrupted)
+    report = flow(GRAPHS["one layer"], 1.0, [1, 2], limits=QUICK)
+    assert report.proved
+    assert report.networks == ()
+    assert "Interrupted" in report.notes[-1]
 
 
 def test_fewer_pieces_and_no_inequality_where_time_is_short():
