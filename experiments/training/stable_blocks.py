@@ -3,10 +3,11 @@ r"""Classifiers of one residual block whose stages share their weights, as they 
     NAIS, UNCONSTRAINED:  x_{k+1} = x_k + h s(A x_k + B u + C),  x_0 = 0;
     RESIDUAL:             x_{k+1} = x_k + h s(A x_k + C),        x_0 = B u.
 
-u is the image, flattened, or after a strided convolution where the block is convolutional; an affine map of x_K gives
-the logits. All three have the same number of parameters and start from the same A; only NAIS keeps A stable: fully
-connected A = -R^T R - eps I with R trained, or a kernel; each reprojected after every step of training by
-`netgain.solvers.stability.stable_projection`. Everything is float64, so what is reprojected is feasible exactly.
+u is the image, averaged over squares of pixels and flattened, or after a strided convolution where the block is
+convolutional; an affine map of x_K gives the logits. All three have the same number of parameters; the first two start
+from the same A. Only NAIS keeps A stable: fully connected A = -R^T R - eps I with R trained, or a kernel; each
+reprojected after every step of training by `netgain.solvers.stability.stable_projection`. Everything is float64, so
+what is reprojected is feasible exactly.
 
 Source: Ciccone, Gallieri, Masci, Osendorfer, Gomez, arXiv 1804.07209.
 """
@@ -16,7 +17,7 @@ import enum
 
 import numpy as np
 import torch
-from netgain.layers import Affine, Convolution, Flatten, LeakyRelu, Relu, Tanh
+from netgain.layers import Affine, AveragePool, Convolution, Flatten, LeakyRelu, Relu, Tanh
 from netgain.layers.formats.perceptron import activation_named
 from netgain.layers.layer import Layer
 from netgain.layers.stable_block import StableBlock, StableNetwork
@@ -39,8 +40,9 @@ class Family(enum.Enum):
 class BlockForm:
     """Which block, and its sizes.
 
-    **Attributes:** `width`: n, or the channels of a convolutional block; `depth`: K; `step`: h; `activation`: tanh,
-    relu or leaky_relu with its slope, as files name it; `epsilon`, `eta`: of the reprojection.
+    **Attributes:** `width`: n, or the channels of a convolutional block; `depth`: K; `step`: h; `pool`: pixels on the
+    side of the squares that a fully connected block averages over; `activation`: tanh, relu or leaky_relu with its
+    slope, as files name it; `epsilon`, `eta`: of the reprojection.
 
     **Raises:** `ValueError` for sizes below 1, h outside (0, 1], another activation, or unless 0 < epsilon < eta < 1
     and epsilon < 1/2.
@@ -51,14 +53,15 @@ class BlockForm:
     width: int = 64
     depth: int = 10
     step: float = 1.0
+    pool: int = 2
     activation: str = "tanh"
     epsilon: float = 0.01
     eta: float = 0.1
 
     def __post_init__(self) -> None:
-        if min(self.width, self.depth) < 1 or not 0 < self.step <= 1:
-            raise ValueError("`width` and `depth` must be at least 1 and `step` lie in (0, 1], got "
-                             f"{self.width}, {self.depth} and {self.step}.")
+        if min(self.width, self.depth, self.pool) < 1 or not 0 < self.step <= 1:
+            raise ValueError("`width`, `depth` and `pool` must be at least 1 and `step` lie in (0, 1], got "
+                             f"{self.width}, {self.depth}, {self.pool} and {self.step}.")
         if not 0 < self.epsilon < self.eta < 1 or not self.epsilon < 0.5:
             raise ValueError("The parameters need 0 < epsilon < eta < 1 and epsilon < 1/2, got "
                              f"{self.epsilon} and {self.eta}.")
@@ -93,10 +96,14 @@ class BlockClassifier(torch.nn.Module):
     """The classifier; its parameters are drawn from `generator`, those of A from the same place for all families.
 
     **Arguments:** `image`: (channels, rows, columns); `classes`.
+
+    **Raises:** `ValueError` if a fully connected block cannot divide the image into its squares.
     """
 
     def __init__(self, form: BlockForm, image: tuple[int, int, int], classes: int, generator: torch.Generator):
         super().__init__()
+        if not form.convolutional and any(extent % form.pool for extent in image[1:]):
+            raise ValueError(f"An image of {image[1]} x {image[2]} pixels has no squares of {form.pool} x {form.pool}.")
         self.form, self.image = form, image
 
         def drawn(*shape: int, gain: float = 1.0) -> torch.nn.Parameter:
@@ -113,7 +120,7 @@ class BlockClassifier(torch.nn.Module):
             raw, self.inputs = drawn(n, n, _TAPS, _TAPS, gain=0.5), drawn(n, n, _TAPS, _TAPS)
             states = int(np.prod(self.encoded(torch.zeros(1, *image, dtype=torch.float64)).shape))
         else:
-            raw, self.inputs = drawn(n, n, gain=0.5), drawn(n, int(np.prod(image)))
+            raw, self.inputs = drawn(n, n, gain=0.5), drawn(n, int(np.prod(image)) // form.pool**2)
         self.raw, self.offset = raw, zeros(n)
         self.readout, self.readout_bias = drawn(classes, states), zeros(classes)
         with torch.no_grad():
@@ -130,7 +137,7 @@ class BlockClassifier(torch.nn.Module):
         """u of a batch of images, whatever shape they come in."""
         x = x.reshape(-1, *self.image)
         if not self.form.convolutional:
-            return x.flatten(1)
+            return functional.avg_pool2d(x, self.form.pool).flatten(1)
         return functional.conv2d(x, self.encoder, self.encoder_bias, _ENCODER_STRIDE, _ENCODER_TAPS // 2)
 
     def weights(self) -> torch.Tensor:
@@ -191,10 +198,11 @@ class BlockClassifier(torch.nn.Module):
                            activation_named(form.activation), form.step, form.depth)
 
     def network(self, name: str) -> StableNetwork:
-        """The whole classifier as a model, of flattened images if the block is fully connected."""
+        """The whole classifier as a model, of images (channels, rows, columns)."""
         readout = Affine(self._array(self.readout), self._array(self.readout_bias))
         if not self.form.convolutional:
-            return StableNetwork((self.block(), readout), (int(np.prod(self.image)),), name)
+            squares = AveragePool((self.form.pool,) * 2, (self.form.pool,) * 2)
+            return StableNetwork((squares, Flatten(), self.block(), readout), self.image, name)
         reach = (_ENCODER_TAPS // 2,) * 2
         encoder = Convolution(self._array(self.encoder), self._array(self.encoder_bias), (_ENCODER_STRIDE,) * 2, (),
                               (reach, reach))

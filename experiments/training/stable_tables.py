@@ -18,14 +18,14 @@ def by_family(runs: Sequence[Run]) -> dict[str, list[Run]]:
     return families
 
 
-def gap_verdict(runs: Sequence[Run]) -> str:
-    """What the seeds say of NAIS-Net's generalisation gap against each baseline, in words."""
+def gap_verdict(runs: Sequence[Run], key: str = "accuracy_gap") -> str:
+    """What the seeds say of NAIS-Net's generalisation gap, of accuracy or loss, against each baseline, in words."""
     families = by_family(runs)
     (name, ours), *others = families.items()
-    gaps = np.array([run["accuracy_gap"] for run in ours])
+    gaps = np.array([run[key] for run in ours])
     said = []
     for other, theirs in others:
-        against = np.array([run["accuracy_gap"] for run in theirs])
+        against = np.array([run[key] for run in theirs])
         if gaps.max() < against.min():
             said.append(f"below that of {other} for all seeds")
         elif gaps.min() > against.max():
@@ -34,7 +34,7 @@ def gap_verdict(runs: Sequence[Run]) -> str:
             said.append(f"below that of {other} on average, but not by more than the spread over seeds")
         else:
             said.append(f"NOT below that of {other} on average")
-    return f"The gap of {name} is {'; '.join(said)}."
+    return f"The {key.replace('_', ' ')} of {name} is {'; '.join(said)}."
 
 
 def markdown(found: dict[str, Any]) -> str:
@@ -74,7 +74,7 @@ def _section(runs: Sequence[Run]) -> list[str]:
     return [
         table(["family", "parameters", "train %", "test %", "gap", "gap of loss"], accuracy),
         "",
-        gap_verdict(runs),
+        f"{gap_verdict(runs)} {gap_verdict(runs, 'loss_gap')}",
         "",
         f"NAIS-Net's conditions hold in exact arithmetic for {satisfied} of {len(proved)} exported blocks; the proved "
         f"rate for all slopes of the activation is at most {max(condition['rate'] for condition in proved):.9g}.",

@@ -94,17 +94,16 @@ def test_families_have_equal_sizes(convolutional):
 @pytest.mark.parametrize("convolutional", [False, True])
 @pytest.mark.parametrize("family", [Family.NAIS, Family.UNCONSTRAINED])
 def test_exported_networks_are_those_trained(family, convolutional, activation, tmp_path):
-    image = (3, 8, 8) if convolutional else IMAGE
+    image = (3, 8, 8)
     made = classifier(2, image, family=family, convolutional=convolutional, activation=activation, step=0.5)
     network = made.network("block")
     x = images(image=image)
     with torch.no_grad():
         expected = made(torch.from_numpy(x)).numpy()
-    given = x if convolutional else x.reshape(len(x), -1)
-    np.testing.assert_allclose(network.graph().forward(given), expected, atol=1e-12)
+    np.testing.assert_allclose(network.graph().forward(x), expected, atol=1e-12)
     save_stable_npz(tmp_path / "block.npz", network)
     stored = load_stable(tmp_path / "block.npz")
-    assert np.array_equal(stored.graph().forward(given), network.graph().forward(given))
+    assert np.array_equal(stored.graph().forward(x), network.graph().forward(x))
 
 
 def test_dense_blocks_exported_satisfy_the_conditions():
@@ -116,9 +115,15 @@ def test_dense_blocks_exported_satisfy_the_conditions():
     assert found.rate <= 1
 
 
+def test_images_without_such_squares():
+    with pytest.raises(ValueError, match="6 x 6 pixels has no squares of 4 x 4"):
+        classifier(pool=4)
+
+
 def test_residual_networks_start_at_the_image_and_are_no_blocks():
     made = classifier(family=Family.RESIDUAL)
-    u = torch.from_numpy(images()).flatten(1)
+    u = made.encoded(torch.from_numpy(images()))
+    assert torch.allclose(u[:, 0], torch.from_numpy(images()[:, 0, :2, :2].mean(axis=(1, 2))))
     start, added = made.supplied(u)
     assert torch.equal(start, u @ made.inputs.T)
     assert torch.equal(added, made.offset)
@@ -134,8 +139,8 @@ def test_derivatives_are_those_of_the_activation(activation):
     assert torch.allclose(form.derivative(x.detach()), expected)
 
 
-@pytest.mark.parametrize("settings", [{"width": 0}, {"depth": 0}, {"step": 0.0}, {"step": 1.5}, {"epsilon": 0.2},
-                                      {"epsilon": 0.5, "eta": 0.9}, {"activation": "gelu"}])
+@pytest.mark.parametrize("settings", [{"width": 0}, {"depth": 0}, {"pool": 0}, {"step": 0.0}, {"step": 1.5},
+                                      {"epsilon": 0.2}, {"epsilon": 0.5, "eta": 0.9}, {"activation": "gelu"}])
 def test_impossible_forms(settings):
     with pytest.raises(ValueError, match=r"must|need"):
         BlockForm(**settings)

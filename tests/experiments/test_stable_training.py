@@ -114,7 +114,7 @@ def test_a_run_writes_tables_and_a_model(tmp_path):
     assert "2 of 2 exported blocks" in text
     network = load_stable(tmp_path / "nais_dense_tanh.npz")
     images = blobs(8).test_images
-    logits = network.graph().forward(images.reshape(len(images), -1).astype(np.float64))
+    logits = network.graph().forward(images[:, None].astype(np.float64))
     right = np.mean(np.argmax(logits, axis=1) == blobs(8).test_labels)
     assert right == pytest.approx(found["tasks"][0]["runs"][0]["test_accuracy"])
 
