@@ -25,7 +25,7 @@ def draw(found: dict[str, Any], out: Path) -> list[Path]:
             for number, run in enumerate(runs):
                 label = name if number == 0 else None
                 epochs = [record["epoch"] for record in run["records"]]
-                radius.plot(epochs, [record["full"] for record in run["records"]], color=colour, label=label)
+                radius.plot(epochs, [record["full"] for record in run["records"]], color=colour)
                 radius.plot(epochs, [record["visited"] for record in run["records"]], "--", color=colour)
                 rows = [row for row in run["settling"] if np.isfinite(row["update"])]
                 settle.plot([row["stages"] for row in rows], [row["update"] for row in rows], color=colour, label=label)
@@ -33,12 +33,11 @@ def draw(found: dict[str, Any], out: Path) -> list[Path]:
         gap.set_ylabel("accuracy, training minus test (points)")
         radius.axhline(1.0, color="black", linewidth=0.5)
         radius.set_xlabel("epoch")
-        radius.set_ylabel("spectral radius of I + h D A, D = I (dashed: at images)")
+        radius.set_ylabel("spectral radius; dashed: at images")
         settle.set_xscale("log")
         settle.set_yscale("log")
         settle.set_xlabel("stages")
         settle.set_ylabel("relative update of the state")
-        radius.legend()
         settle.legend()
         figure.suptitle(f"{task['name']}, {found['data']}")
         path = out / f"stable_{task['name'].replace(' ', '_')}.png"

@@ -2,12 +2,15 @@
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import typer
+from netgain.experiments.data import sha256
 from netgain.layers.formats import load_stable
 from netgain.solvers.stability.spectral_growth import growth_of
+from netgain.verify.stability.conditions import SlopeBox, fully_connected_conditions
 from typer.testing import CliRunner
 
 from .blobs import blobs
@@ -142,3 +145,15 @@ def test_command_refuses(wrong, tmp_path):
 def test_impossible_recipes(settings):
     with pytest.raises(ValueError, match="must"):
         BlockRecipe(form=BlockForm(), **settings)
+
+
+def test_the_committed_block_is_what_the_readme_says():
+    path = Path(__file__).parents[2] / "experiments" / "models" / "mnist_nais.npz"
+    assert sha256(path.read_bytes()) in (path.parent / "README.md").read_text(encoding="utf-8")
+    assert path.stat().st_size < 2**20
+    network = load_stable(path)
+    ((block, shape),) = network.blocks
+    assert (network.input_shape, shape, block.depth, len(block.states[0])) == ((1, 28, 28), (196,), 10, 64)
+    found = fully_connected_conditions(block.states[0], 0.01, SlopeBox(block.step, *block.slopes))
+    assert found.satisfied
+    assert found.converges
