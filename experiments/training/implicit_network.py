@@ -58,8 +58,9 @@ def train_implicit(dataset: Dataset, recipe: ImplicitRecipe, on_epoch: Callable[
     threads, generator = torch.get_num_threads(), torch.Generator().manual_seed(recipe.seed)
     torch.set_num_threads(1)
     try:
-        u = torch.from_numpy(dataset.train_images.reshape(len(dataset.train_images), -1))
-        labels = torch.from_numpy(dataset.train_labels)
+        # Copies: other processes may have the images as a file that cannot be written to.
+        u = torch.tensor(dataset.train_images.reshape(len(dataset.train_images), -1))
+        labels = torch.tensor(dataset.train_labels)
         network = ImplicitClassifier(recipe.method, u.shape[1], recipe.size, dataset.classes, recipe.bound, generator)
         trained = [part for part in network.parameters() if part.requires_grad]
         total = recipe.epochs * -(-len(u) // recipe.batch)
