@@ -17,6 +17,7 @@ from .npz import load_npz_field
 from .npz import load_stable as load_stable
 from .npz_field import is_field
 from .npz_save import save_npz as save_npz
+from .npz_stable import has_blocks
 from .npz_stable import save_stable_npz as save_stable_npz
 from .onnx_file import external_files
 from .onnx_import import load_onnx as load_onnx
@@ -68,6 +69,11 @@ def load_field(path: str | Path) -> Graph | SampledWeights:
 def holds_field(path: str | Path) -> bool:
     """Whether a file is laid out as the right-hand side of a neural ODE and not as a network; see `npz_field`."""
     return is_field(archive_keys(Path(path)))
+
+
+def holds_blocks(path: str | Path) -> bool:
+    """Whether a file is an archive with blocks of NAIS-Net; see `npz_stable`."""
+    return has_blocks(archive_keys(Path(path)))
 
 
 def describe_source(path: str | Path) -> Source:
