@@ -10,12 +10,13 @@ from .cli_options import Json, Model, Quiet, TimeLimit, print_json, read_from
 from .compare_network import NETWORK
 from .comparison import ComparisonRequest, Kind, RequestError, comparison_json, show_comparison
 from .contractivity.compare import FIELD
+from .implicit.compare import IMPLICIT
 from .interruption import Interruption
 from .outcomes import ExitCode, error_console, failures_explained
 from .stability.compare import BLOCKS
 from .terminal import Display, result_console
 
-KINDS: tuple[Kind, ...] = (FIELD, BLOCKS, NETWORK)
+KINDS: tuple[Kind, ...] = (IMPLICIT, FIELD, BLOCKS, NETWORK)
 """Kinds of models, the first that recognises a file taking it: special layouts before the general."""
 
 _OPTIONS = {"level": "--level", "lower_slope": "--lower-slope", "most_condition": "--most-condition", "seed": "--seed"}

@@ -269,7 +269,8 @@ def _outputs(rows: Rows, plain: tuple[np.ndarray, np.ndarray, np.ndarray], repor
     gains: list[float] = []
     expected = len(C) * _OUTPUT_COST * sum(B.shape) ** 3 * (1 + len(A) / 100)
     if expected > share:
-        notes.append(f"The l_inf gain by output was not sought: it would take about {expected:.0f} s; raise --time-limit.")
+        notes.append(f"The l_inf gain by output was not sought: it would take about {expected:.0f} s; raise "
+                     "--time-limit.")
         return None
     for k, c in enumerate(C):
         spent = time.perf_counter() - begin
