@@ -65,5 +65,5 @@ def with_fewer_inputs(network: StableNetwork) -> StableNetwork | None:
     n, m = first.inputs[0].shape
     if m <= n:
         return None
-    factor = np.linalg.qr(first.inputs[0].T, mode="r").T
+    factor = np.asarray(np.linalg.qr(first.inputs[0].T, mode="r"), dtype=np.float64).T
     return StableNetwork((dataclasses.replace(first, inputs=(factor,)), *parts[1:]), (n,), network.name)
