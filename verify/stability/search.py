@@ -5,13 +5,13 @@ import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from netgain.layers import Tanh
+from netgain.layers import StableNetwork, Tanh
 from netgain.solvers.implicit.weighted_log_norm import SlopeBox as NeuronSlopes
 from netgain.solvers.implicit.weighted_log_norm import least_log_norm
 from netgain.solvers.result import Limits
 from netgain.solvers.stability.spectral_growth import alternating_growth
 
-from ..lipschitz import LipschitzReport, lipschitz
+from ..lipschitz import LipschitzReport
 from .claims import Claim, Kind, applicable, holds
 from .conditions import fully_connected_conditions
 from .depth_gain import constant_input_gain
@@ -21,6 +21,7 @@ from .rows import depth_gain_infinity, infinity_rate_of, uniform_gain_candidate
 from .spectral_witness import proved_growth
 from .step_contraction import ProvedStep, gain_by_metric, prove_least_rate
 from .trajectories import diverging, proved_expansion
+from .unrolled import lipschitz_of
 
 _LONGEST_TRAJECTORY = 400
 # Up to this many units rates are sought as closely as the JSON shows them.
@@ -76,7 +77,7 @@ def search_block(
         keep(_growth(facts, seed, limits.time_limit / 4))
         keep(_equilibrium(facts))
     announce("gain of the unrolled block")
-    unrolled = lipschitz(facts.block.graph(facts.input_shape), limits=limits, seed=seed)
+    unrolled = lipschitz_of(StableNetwork((facts.block,), facts.input_shape, "block"), limits, seed)
     notes += unrolled.notes
     if unrolled.certificate is not None:
         proof = unrolled.certificate
@@ -206,9 +207,12 @@ def metric_claim(
 def _growth(facts: BlockFacts, seed: int, seconds: float) -> Iterator[Claim]:
     a, box, slopes = facts.matrices[0], facts.box, facts.block.slopes
     found = alternating_growth(a, box.step, box.lower, box.upper, seed=seed, seconds=seconds)
-    value = proved_growth(a, box, found.patterns)
+    patterns, value = found.patterns, proved_growth(a, box, found.patterns)
+    if value < 1 and box.lower <= 0 <= box.upper:
+        patterns = np.zeros((1, len(a)))  # the identity
+        value = proved_growth(a, box, patterns)
     if value > 0:
-        yield Claim(Kind.GROWTH, value, slopes, None, {"patterns": found.patterns})
+        yield Claim(Kind.GROWTH, value, slopes, None, {"patterns": patterns})
     if value > 1:
         pair = diverging(facts.block, facts.input_shape, found.patterns[0], _LONGEST_TRAJECTORY)
         expansion = proved_expansion(facts.block, pair)
