@@ -21,16 +21,19 @@ from .npz_stable import has_blocks
 from .npz_stable import save_stable_npz as save_stable_npz
 from .onnx_file import external_files
 from .onnx_import import load_onnx as load_onnx
+from .torch_implicit import load_torch as load_torch
 
 READERS: dict[str, tuple[str, Callable[[Path], Graph]]] = {
     ".onnx": ("ONNX", load_onnx),
     ".npz": ("numpy archive", load_npz),
     ".mat": ("MATLAB", load_mat),
     ".nnet": ("nnet", load_nnet),
+    ".pt": ("PyTorch state dict", load_torch),
+    ".pth": ("PyTorch state dict", load_torch),
 }
 """File extension: the format's name and its reader."""
 
-_PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin", ".joblib")
+_PICKLES = (".pkl", ".pickle", ".ckpt", ".bin", ".joblib")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Source:
 
 
 def load(path: str | Path) -> Graph:
-    """The network in a file, by extension: .onnx, .npz, .mat or .nnet.
+    """The network in a file, by extension: .onnx, .npz, .mat or .nnet; parameters of implicit networks in .pt or .pth.
 
     **Raises:** `ModelError` if the file is missing, damaged, or of another kind; `UnsupportedModelError` if it holds
     something without an exact meaning here.
