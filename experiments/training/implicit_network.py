@@ -132,15 +132,17 @@ def main(
     names = list(RECIPES) if only is None else [only]
     recipes = [dataclasses.replace(RECIPES[name], seed=seed, epochs=epochs or (
         FULL_EPOCHS if full else RECIPES[name].epochs)) for name in names]
-    found = joblib.Parallel(n_jobs=jobs)(
+    found = joblib.Parallel(n_jobs=jobs, return_as="generator")(
         joblib.delayed(_trained)(dataset, name, recipe, full) for name, recipe in zip(names, recipes, strict=True))
-    rows = {name: row for name, (_, row) in zip(names, found, strict=True)}
-    console.print_json(json.dumps(rows))
+    rows: dict[str, dict[str, Any]] = {}
     for name, (parts, row) in zip(names, found, strict=True):
+        rows[name] = row
+        # After each model, so that an interrupted run keeps what it has.
+        (out / "implicit.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        (out / "implicit.md").write_text(table(rows), encoding="utf-8")
         if name == "nemon":
             save_implicit(parts, row, out / "mnist_nemon.npz")
-    (out / "implicit.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-    (out / "implicit.md").write_text(table(rows), encoding="utf-8")
+    console.print_json(json.dumps(rows))
 
 
 def _trained(dataset: Dataset, name: str, recipe: ImplicitRecipe, full: bool

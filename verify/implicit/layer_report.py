@@ -6,7 +6,7 @@ import enum
 
 import numpy as np
 from netgain.layers import FixedPoint, Graph
-from netgain.solvers.implicit.diagonal_metric import diagonal_stability, metric_matrix
+from netgain.solvers.implicit.diagonal_metric import diagonal_stability, metric_matrix, perron_metric
 from netgain.solvers.implicit.fixed_point import (
     FixedPointStatus,
     Method,
@@ -26,8 +26,8 @@ from .certificate import LayerProof, WeightedNorm, proves_metric, proves_norm
 
 # The barrier method for the best metric takes minutes beyond this; a formula may still have one.
 LARGEST_DIAGONAL = 600
-_MARGINS = (1e-13, 1e-11, 1e-9, 1e-6)
-_INPUTS, _MOST_ITERATIONS, _TOLERANCE = 8, 3000, 1e-9
+_MARGINS = (1e-11, 1e-9, 1e-6)
+_INPUTS, _MOST_ITERATIONS, _TOLERANCE = 8, 2000, 1e-9
 
 
 class WellPosedness(enum.Enum):
@@ -103,7 +103,9 @@ def with_iterations(graph: Graph, rows: ActivationRows, report: LayerReport, inp
 def _proved_norm(rows: ActivationRows, least: LeastLogNorm) -> WeightedNorm | None:
     """The weights found with the least logarithmic norm on a ladder that is proved, if it is below 1."""
     size = 1 + float(np.max(np.abs(np.diagonal(np.asarray(rows.loop)))) + abs(least.value))
-    for margin in _MARGINS:
+    # From this margin on double precision decides; with less every row would take rational numbers.
+    rounding = 4e-16 * len(least.weights)
+    for margin in (rounding, *_MARGINS):
         norm = WeightedNorm(least.weights, float(least.value + margin * size))
         if norm.log_norm < 1 and proves_norm(rows, norm):
             return norm
@@ -112,9 +114,12 @@ def _proved_norm(rows: ActivationRows, least: LeastLogNorm) -> WeightedNorm | No
 
 def _proved_metric(rows: ActivationRows, loop: Loop, findings: tuple[Finding, ...]) -> np.ndarray | None:
     candidates = [f.certificate for f in findings if f.condition is Condition.DIAGONAL and f.certificate is not None]
-    if len(loop.matrix) <= LARGEST_DIAGONAL or not candidates:
+    if len(loop.matrix) <= LARGEST_DIAGONAL:
         with contextlib.suppress(NoMetricError):
             candidates.append(loop.metric())
+    else:
+        with contextlib.suppress(ValueError):
+            candidates.append(perron_metric(loop.shifted()))
     for candidate in candidates:
         if np.all(candidate > 0) and proves_metric(rows, candidate):
             return candidate
@@ -160,7 +165,7 @@ def _iterations(layer: FixedPoint, rows: ActivationRows, report: LayerReport, in
     plans.append(("Picard", Method.PICARD, Step(1.0, average_factor(A, weights, slopes, 1.0)), None))
     if contracts:
         plans.append(("Anderson", Method.ANDERSON, plans[0][2], None))
-    if within and report.proof.metric is not None:
+    if within and report.proof.metric is not None and len(A) <= LARGEST_DIAGONAL:
         metric = report.proof.metric
         plans += [("forward-backward", Method.FORWARD_BACKWARD,
                    splitting_step(A, Method.FORWARD_BACKWARD, metric), metric),

@@ -4,7 +4,6 @@ A network is a graph with one implicit layer x = s(A x + v) or several, among ot
 well-posedness (`layer_report`); the gains are those of the whole graph.
 """
 
-import contextlib
 import dataclasses
 import math
 import time
@@ -16,6 +15,7 @@ from netgain.solvers.implicit.gain import MOST_ENUMERATED, absolute_gain, exact_
 from netgain.solvers.implicit.row_gain import row_gain
 from netgain.solvers.implicit.state_bound import state_bound
 from netgain.solvers.implicit.weighted_log_norm import SlopeBox
+from netgain.solvers.implicit.well_posedness import Condition
 from netgain.solvers.result import Limits
 from threadpoolctl import threadpool_limits
 
@@ -42,6 +42,8 @@ _BITS = 128
 # Linear programs over weights take minutes for more.
 _LARGEST_PROGRAM = 150
 _WITNESS_SHARE = 10.0
+# Seconds for one output, by the cube of the order and the number of neurons in hundreds; measured.
+_OUTPUT_COST = 4e-9
 _INFLATIONS = (1e-9, 1e-7, 1e-5)
 
 
@@ -218,7 +220,7 @@ def _largest_norm(rows: Rows, found: list[LayerReport]) -> tuple[LargestNormGain
     A, B, C = layer.upper[:, None] * plain[0], layer.upper[:, None] * plain[1], plain[2]
     if report.proof.norm is not None and len(A) <= _LARGEST_PROGRAM:
         gains.append(Gain(LARGEST, "NEMON, best weights", least_weighted_gain(A, B, C, signed=False)[0], True, False))
-    with contextlib.suppress(ValueError):  # where it does not exist
+    if any(finding.condition is Condition.ABSOLUTE and finding.holds for finding in report.findings):
         gains.append(Gain(LARGEST, "absolute values", absolute_gain(A, B, C)[0], True, False, "El Ghaoui et al."))
     if len(A) <= min(MOST_ENUMERATED, 12):
         for norms, order in ((LARGEST, np.inf), (EUCLIDEAN, 2)):
@@ -265,6 +267,11 @@ def _outputs(rows: Rows, plain: tuple[np.ndarray, np.ndarray, np.ndarray], repor
     metrics: list[np.ndarray] = []
     inputs: list[np.ndarray] = []
     gains: list[float] = []
+    expected = len(C) * _OUTPUT_COST * sum(B.shape) ** 3 * (1 + len(A) / 100)
+    if expected > share:
+        notes.append(f"The l_inf gain by output was not sought: it would take about {expected:.0f} s; raise "
+                     "--time-limit.")
+        return None
     for k, c in enumerate(C):
         spent = time.perf_counter() - begin
         if k and spent * len(C) / k > share:
