@@ -30,7 +30,7 @@ from ..data import Dataset, load
 from ..idx import DataError
 from .certified_accuracy import certified_radii, flow_constants, flow_logits, log_gain_of, network_constants
 from .evaluation import Attack, Norm, are_right
-from .markdown import percent, shown, table
+from .markdown import above, below, percent, shown, table
 from .neural_ode import Method, OdeClassifier, OdeRecipe, report, save_ode, train_ode
 from .ode_fields import TrainedForm
 
@@ -189,9 +189,9 @@ def markdown(found: dict[str, Any]) -> str:
         for part in variant["contractivity"]:
             mu, m = part["logarithmic_norm"], part["least_slope"]
             norms.append([
-                variant["name"], shown(part["level"]), shown(mu["gradient"]), f"[{shown(mu['reached'])}, "
-                f"{shown(mu['proved'])}]", shown(mu["semidefinite_proved"]), shown(m["gradient"]),
-                f"[{shown(m['low'])}, {shown(m['high'])}]", shown(m["semidefinite"]),
+                variant["name"], shown(part["level"]), shown(mu["gradient"]), f"[{below(mu['reached'])}, "
+                f"{above(mu['proved'])}]", above(mu["semidefinite_proved"]), shown(m["gradient"]),
+                f"[{below(m['low'])}, {above(m['high'])}]", above(m["semidefinite"]),
                 part["verdict"].replace("_", " ") + (" (gradient is wrong)" if part["gradient_is_wrong"] else ""),
             ])
         part = variant["accuracy"]
@@ -200,8 +200,8 @@ def markdown(found: dict[str, Any]) -> str:
             *(f"{percent(row['pgd'])} / {percent(row['certified'])}" for row in part["euclidean"]),
         ])
         flow.append([
-            variant["name"], percent(part["flow_clean"]), shown(part["largest_flow_pair_constant"]),
-            shown(part["largest_pair_constant"]),
+            variant["name"], percent(part["flow_clean"]), above(part["largest_flow_pair_constant"]),
+            above(part["largest_pair_constant"]),
             *(f"{percent(row['flow_pgd'])} / {percent(row['flow_certified'])}" for row in part["euclidean"]),
         ])
     names = list(found["variants"][0]["about"]["attacked_accuracy"])

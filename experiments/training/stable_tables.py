@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from .markdown import shown, table
+from .markdown import above, shown, table
 
 Run = dict[str, Any]
 
@@ -77,7 +77,7 @@ def _section(runs: Sequence[Run]) -> list[str]:
         f"{gap_verdict(runs)} {gap_verdict(runs, 'loss_gap')}",
         "",
         f"NAIS-Net's conditions hold in exact arithmetic for {satisfied} of {len(proved)} exported blocks; the proved "
-        f"rate for all slopes of the activation is at most {max(condition['rate'] for condition in proved):.9g}.",
+        f"rate for all slopes of the activation is at most {above(max(part['rate'] for part in proved), 9)}.",
         "",
         "Accuracy under Gaussian noise of this standard deviation on the pixels, and under attack:",
         "",
