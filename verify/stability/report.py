@@ -164,6 +164,8 @@ def stability(
             announced = functools.partial(_announce, announce, label)
             found = search_block(BlockFacts(block, shape), share, radius, seed, announced)
             blocks.append(BlockReport(found))
+            if found.interrupted:
+                share = dataclasses.replace(share, time_limit=min(share.time_limit, 1.0))
             seconds[f"block {number}"] = time.perf_counter() - begin - sum(seconds.values())
         whole = blocks[0].search.unrolled
         if not alone:

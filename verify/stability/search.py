@@ -2,13 +2,14 @@
 
 import dataclasses
 import math
+import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
 from netgain.layers import StableNetwork, Tanh
 from netgain.solvers.implicit.weighted_log_norm import SlopeBox as NeuronSlopes
 from netgain.solvers.implicit.weighted_log_norm import least_log_norm
-from netgain.solvers.result import Limits
+from netgain.solvers.result import Limits, Status
 from netgain.solvers.stability.spectral_growth import alternating_growth
 
 from ..lipschitz import LipschitzReport
@@ -24,6 +25,8 @@ from .trajectories import diverging, proved_expansion
 from .unrolled import lipschitz_of
 
 _LONGEST_TRAJECTORY = 400
+# Seconds for what is still to be done once Ctrl-C was pressed.
+_AFTERWARDS = 1.0
 # Up to this many units rates are sought as closely as the JSON shows them.
 _SMALL = 40
 # What recomputing on another machine may differ by; the checker computes these numbers anew.
@@ -32,12 +35,16 @@ _SLACK = 1 + 1e-9
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class BlockSearch:
-    """Claims proved of a block, the bounds of its unrolled graph, and what a reader should know."""
+    """Claims proved of a block, the bounds of its unrolled graph, and what a reader should know.
+
+    **Attributes:** `interrupted`: by Ctrl-C; what was found by then is kept.
+    """
 
     facts: BlockFacts
     claims: tuple[Claim, ...]
     unrolled: LipschitzReport
     notes: tuple[str, ...]
+    interrupted: bool = False
 
 
 def search_block(
@@ -59,6 +66,27 @@ def search_block(
             if applicable(claim.kind, facts) and holds(claim, facts):
                 claims.append(claim)
 
+    interrupted = False
+    try:
+        _search(facts, limits, radius, seed, announce, keep, notes)
+    except KeyboardInterrupt:
+        interrupted, limits = True, dataclasses.replace(limits, time_limit=min(limits.time_limit, _AFTERWARDS))
+        notes.append("Interrupted: not all rates were sought, and the gain is what a second finds.")
+    announce("gain of the unrolled block")
+    unrolled = lipschitz_of(StableNetwork((facts.block,), facts.input_shape, "block"), limits, seed)
+    notes += unrolled.notes
+    if unrolled.certificate is not None:
+        proof = unrolled.certificate
+        claims.append(Claim(Kind.UNROLLED_GAIN, proof.value, facts.block.slopes, facts.block.depth, {}, proof))
+    interrupted |= unrolled.solution.status is Status.INTERRUPTED
+    return BlockSearch(facts, tuple(claims), unrolled, tuple(notes), interrupted)
+
+
+def _search(
+    facts: BlockFacts, limits: Limits, radius: float, seed: int, announce: Callable[[str], None],
+    keep: Callable[[Iterator[Claim]], None], notes: list[str],
+) -> None:
+    """All but the unrolled block, the cheapest first."""
     announce("closed forms")
     keep(_conditions(facts))
     keep(_infinity(facts))
@@ -71,18 +99,11 @@ def search_block(
     else:
         keep(_symmetric(facts))
         keep(_bounded_set(facts, radius))
+        keep(_equilibrium(facts))
         announce("contraction by a semidefinite program")
         keep(_metric(facts, notes, limits.time_limit / 2))
         announce("searching slopes of growth")
         keep(_growth(facts, seed, limits.time_limit / 4))
-        keep(_equilibrium(facts))
-    announce("gain of the unrolled block")
-    unrolled = lipschitz_of(StableNetwork((facts.block,), facts.input_shape, "block"), limits, seed)
-    notes += unrolled.notes
-    if unrolled.certificate is not None:
-        proof = unrolled.certificate
-        claims.append(Claim(Kind.UNROLLED_GAIN, proof.value, facts.block.slopes, facts.block.depth, {}, proof))
-    return BlockSearch(facts, tuple(claims), unrolled, tuple(notes))
 
 
 def _conditions(facts: BlockFacts) -> Iterator[Claim]:
@@ -182,9 +203,15 @@ def _metric(facts: BlockFacts, notes: list[str], seconds: float) -> Iterator[Cla
         notes.append("The slope zero is among the activation's, at which a step is the identity: the contraction of "
                      "all slopes is disproved, and a rate of 1 is the best that there can be.")
         return
+    begin = time.perf_counter()
     found = prove_least_rate(a, facts.box, 1e-6 if len(a) <= _SMALL else 1e-4, seconds)
+    late = time.perf_counter() - begin > seconds
     if found is None:
+        why = "the time ended before one was found" if late else "none exists, up to rounding"
+        notes.append(f"There is no constant metric in which every step was shown to contract: {why}.")
         return
+    if late:
+        notes.append("The time ended the search for a metric; the rate may be improved by a larger --time-limit.")
     yield metric_claim(found, Kind.METRIC_RATE, found.claim.rate, slopes, None)
     for depth in (facts.block.depth, None):
         gained = gain_by_metric(found, b, depth)

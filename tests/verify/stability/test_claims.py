@@ -202,3 +202,21 @@ def test_blocks_of_own_weights_have_gains_only():
     norms = [np.abs(np.eye(3) + 0.5 * np.diag(d) @ a).sum(axis=1).max() for a in stages
              for d in rng.choice([0.0, 1.0], (50, 3))]
     assert max(norms) <= max(claim.value for claim in claims if claim.kind is Kind.INFINITY_RATE) * (1 + 1e-12)
+
+
+def test_ctrl_c_keeps_what_was_found(monkeypatch):
+    def pressed(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("netgain.verify.stability.search.alternating_growth", pressed)
+    found = search_block(facts(-P, layers.LeakyRelu(0.1)), LIMITS, 1.0)
+    kinds = {claim.kind for claim in found.claims}
+    assert found.interrupted
+    assert any("Interrupted" in note for note in found.notes)
+    assert {Kind.SYMMETRIC_RATE, Kind.METRIC_RATE, Kind.EQUILIBRIUM, Kind.UNROLLED_GAIN} <= kinds
+    assert Kind.GROWTH not in kinds
+
+
+def test_what_was_not_found_is_said():
+    notes = search_block(facts(SWITCHED, layers.LeakyRelu(0.05)), LIMITS, 1.0).notes
+    assert any("none exists" in note for note in notes)
