@@ -15,8 +15,8 @@ C and c are `Wout.weight` and `Wout.bias` but for the last. m and gamma are no p
     torch.save({"state_dict": model.state_dict(), "m": 0.1, "gamma": 1.0, "activation": "relu"}, path)
 
 with `gamma` where it is needed and `activation` (see `perceptron.activation_named`) `relu` if missing, or, where no m
-is needed, the state dict alone. Files are opened with `weights_only=True`, which runs no code from them. A is computed in
-float64, with its rounding errors; what is proved is proved of this A.
+is needed, the state dict alone. Files are opened with `weights_only=True`, which runs no code from them. A is computed
+in float64, with its rounding errors; what is proved is proved of this A.
 """
 
 import pickle

@@ -76,7 +76,7 @@ class Refusal(enum.Enum):
     PROVED = "Every claim of the certificate is proved for these weights."
     OTHER_MODEL = "The certificate belongs to another network: the digests of the layer graphs differ."
     MALFORMED = "The numbers of the certificate do not fit this network."
-    NOT_WELL_POSED = "For some implicit layer neither weights nor metric prove that it has exactly one solution."
+    NOT_WELL_POSED = "For some implicit layer nothing proves that it has exactly one solution, or its metric is none."
     LOG_NORM = "The weights of some implicit layer do not prove the logarithmic norm claimed."
     LARGEST_NORM_GAIN = "The bounds of the certificate do not prove the l_inf gain claimed."
     OUTPUT_GAINS = "The metrics of the outputs do not prove the l_inf gain claimed."
@@ -207,7 +207,9 @@ def check_implicit(certificate: ImplicitCertificate, graph: Graph) -> ImplicitVe
     for layer, proof in zip(rows.loops, certificate.layers, strict=True):
         if proof.norm is not None and not proves_norm(layer, proof.norm):
             return verdict(Refusal.LOG_NORM)
-        if proof.norm is None and not (proof.metric is not None and proves_metric(layer, proof.metric)):
+        if proof.norm is None and proof.metric is None:
+            return verdict(Refusal.NOT_WELL_POSED)
+        if proof.metric is not None and not proves_metric(layer, proof.metric):
             return verdict(Refusal.NOT_WELL_POSED)
     if certificate.largest is not None:
         found = proved_output_bound(rows, certificate.largest.bounds)

@@ -5,7 +5,19 @@ import enum
 from collections.abc import Mapping
 
 import numpy as np
-from netgain.layers import Add, Affine, FixedPoint, Graph, GraphBuilder, Layer, ModelError, Relu, Scale
+from netgain.layers import (
+    Add,
+    Affine,
+    FixedPoint,
+    Flatten,
+    Graph,
+    GraphBuilder,
+    Layer,
+    ModelError,
+    Relu,
+    Reshape,
+    Scale,
+)
 from netgain.solvers.implicit.fixed_point import Method, average_step, splitting_step
 from netgain.solvers.implicit.weighted_log_norm import SlopeBox, least_log_norm
 
@@ -51,7 +63,7 @@ def converging_step(graph: Graph, rows: ActivationRows, metric: np.ndarray | Non
 def unroll(graph: Graph, depth: int, steps: Mapping[str, UnrolledStep]) -> Graph:
     """The graph with every implicit layer replaced by `depth` steps from x = 0.
 
-    **Raises:** `ModelError` if a layer's recurrence is no matrix, or `depth` is not positive.
+    **Raises:** `ModelError` if `depth` is not positive.
     """
     if depth < 1:
         raise ModelError(f"A network is unrolled to at least one step, got {depth}.")
@@ -67,9 +79,10 @@ def unroll(graph: Graph, depth: int, steps: Mapping[str, UnrolledStep]) -> Graph
 
 
 def _steps(builder: GraphBuilder, node: str, layer: FixedPoint, v: str, depth: int, step: UnrolledStep) -> str:
-    if not isinstance(layer.recurrence, Affine):
-        raise ModelError(f"Only recurrences by matrices are unrolled, not {layer.recurrence.describe()}.")
-    A, a = layer.recurrence.weight, step.size
+    shape, a = builder.shape(v), step.size
+    A = layer.matrix(shape)
+    if len(shape) > 1:  # a convolution, as the matrix it is
+        v = builder.add(Flatten(), v, name=f"{node}: flat 0")
 
     def add(kind: str, k: int, part: Layer, *fed: str) -> str:
         return builder.add(part, *fed, name=f"{node}: {kind} {k}")
@@ -81,10 +94,10 @@ def _steps(builder: GraphBuilder, node: str, layer: FixedPoint, v: str, depth: i
     if splitting or a == 1:
         for k in range(2, depth + 1):
             x = add("answer", k, layer.activation, add("sum", k, Add((1, 1)), add("matrix", k, Affine(matrix), x), fed))
-        return x
+        return x if len(shape) == 1 else builder.add(Reshape(shape), x, name=node)
     x = add("step", 1, Scale(a), x)
     for k in range(2, depth + 1):
         inner = add("sum", k, Add((1, 1)), add("matrix", k, Affine(matrix), x), fed)
         answer = add("answer", k, layer.activation, inner)
         x = add("mean", k, Add((1, 1)), add("rest", k, Scale(1 - a), x), add("step", k, Scale(a), answer))
-    return x
+    return x if len(shape) == 1 else builder.add(Reshape(shape), x, name=node)

@@ -178,6 +178,7 @@ def test_tampered_certificates_are_refused(name):
     assert outcome(layers=(LayerProof(None, 0 * proof.metric), *rest)) is Refusal.NOT_WELL_POSED
     assert outcome(layers=(LayerProof(None, proof.metric), *rest)) is Refusal.PROVED
     assert outcome(layers=(LayerProof(norm, None), *rest)) is Refusal.PROVED
+    assert outcome(layers=(LayerProof(norm, -proof.metric), *rest)) is Refusal.NOT_WELL_POSED
     lower = WeightedNorm(norm.weights, norm.log_norm - 1e-3)
     assert outcome(layers=(LayerProof(lower, proof.metric), *rest)) is Refusal.LOG_NORM
     above = WeightedNorm(norm.weights, 1.0)
