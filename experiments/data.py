@@ -41,7 +41,7 @@ class Dataset:
     """Labelled images, split in two.
 
     **Attributes:** `name`; `source`: where the files come from; `digests`: SHA-256 by file; images: float32 in [0, 1],
-    shape (n, rows, columns); labels: int64, shape (n,).
+    shape (n, rows, columns), or with colours (n, channels, rows, columns); labels: int64, shape (n,).
     """
 
     name: str
@@ -55,7 +55,7 @@ class Dataset:
     def __post_init__(self) -> None:
         for part, images, labels in (("training", self.train_images, self.train_labels),
                                      ("test", self.test_images, self.test_labels)):
-            if images.ndim != 3 or labels.shape != images.shape[:1]:
+            if images.ndim not in (3, 4) or labels.shape != images.shape[:1]:
                 raise DataError(f"{self.name}: {part} images of shape {images.shape}, labels of {labels.shape}.")
         if self.train_images.shape[1:] != self.test_images.shape[1:]:
             raise DataError(f"{self.name}: training images are {self.train_images.shape[1:]}, "
@@ -63,9 +63,19 @@ class Dataset:
 
     @property
     def image(self) -> tuple[int, int]:
-        """Rows and columns of an image."""
+        """Rows and columns of an image without colours.
+
+        **Raises:** `DataError` if it has some.
+        """
+        if self.train_images.ndim == 4:
+            raise DataError(f"{self.name} has images of {self.channels} colours; only grey ones are taken here.")
         rows, columns = self.train_images.shape[1:]
         return rows, columns
+
+    @property
+    def channels(self) -> int:
+        """Colours of an image, 1 for grey ones."""
+        return int(self.train_images.shape[1]) if self.train_images.ndim == 4 else 1
 
     @property
     def classes(self) -> int:

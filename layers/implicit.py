@@ -20,6 +20,7 @@ from .convolution import Convolution
 from .errors import ConvergenceError, ModelError, ShapeError
 from .layer import NonlinearLayer, Shape, one_input
 from .linear import Affine
+from .windows import wrapped_indices
 
 # Newton's steps are tried after every so many of the splitting's.
 _BETWEEN, _NEWTON = 10, 8
@@ -31,7 +32,8 @@ class FixedPoint(NonlinearLayer):
 
     **Arguments:** `recurrence`: A, a matrix or a convolution without bias that keeps the shape; `activation`: s;
     `tolerance`: of the residual |x - s(A x + v)| in float64, relative to max(1, |x|), largest entries;
-    `max_iterations`: of `forward`.
+    `max_iterations`: of `forward`; `circular`: whether the image goes on around its border for a convolution, which
+    then has no padding and a kernel of odd size, at most that of the image.
 
     **Raises:** `ModelError` for another recurrence, or if `tolerance` or `max_iterations` is not positive.
     """
@@ -40,6 +42,7 @@ class FixedPoint(NonlinearLayer):
     activation: Elementwise
     tolerance: float = 1e-12
     max_iterations: int = 2000
+    circular: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.recurrence, Affine | Convolution):
@@ -50,6 +53,10 @@ class FixedPoint(NonlinearLayer):
         if not isinstance(self.activation, Elementwise):
             raise ModelError(f"An implicit layer needs an activation that acts on each entry alone, not "
                              f"{self.activation.describe()}.")
+        if self.circular and not (isinstance(self.recurrence, Convolution) and not any(
+                map(any, self.recurrence.padding)) and all(size % 2 for size in self.recurrence.weight.shape[2:])):
+            raise ModelError("Only convolutions with kernels of odd size and without padding are circular, not "
+                             f"{self.recurrence.describe()}.")
         if not (0 < self.tolerance < math.inf and self.max_iterations > 0):
             raise ModelError("An implicit layer needs a positive tolerance and iteration limit, got "
                              f"{self.tolerance!r} and {self.max_iterations!r}.")
@@ -58,17 +65,27 @@ class FixedPoint(NonlinearLayer):
         shape = one_input(self, shapes)
         if isinstance(self.recurrence, Affine) and len(shape) != 1:
             raise ShapeError(f"An implicit layer with a matrix takes vectors, got an input of shape {shape}.")
-        image = self.recurrence.output_shape(shape)
+        if self.circular and any(n < k for n, k in zip(shape[1:], self.recurrence.weight.shape[2:], strict=False)):
+            raise ShapeError(f"A circular kernel {self.recurrence.weight.shape[2:]} is larger than the image of shape "
+                             f"{shape}, so that its taps would meet.")
+        image = self.recurrence.output_shape(self._read(shape))
         if image != shape:
             raise ShapeError(f"The recurrence of an implicit layer has to keep the shape of its input, {shape}, and "
                              f"gives {image}.")
         return shape
+
+    def _read(self, shape: Shape) -> Shape:
+        """The shape of what the recurrence reads of an input of this shape."""
+        if not self.circular:
+            return shape
+        return (shape[0], *(n + k - 1 for n, k in zip(shape[1:], self.recurrence.weight.shape[2:], strict=True)))
 
     def parameters(self) -> dict[str, Any]:
         # How a solution is looked for does not change which it is.
         return {
             "recurrence": [type(self.recurrence).__name__, self.recurrence.parameters()],
             "activation": [type(self.activation).__name__, self.activation.parameters()],
+            **({"circular": True} if self.circular else {}),
         }
 
     def describe(self) -> str:
@@ -77,7 +94,14 @@ class FixedPoint(NonlinearLayer):
     def matrix(self, shape: Shape) -> np.ndarray:
         """A for an input of this shape, flattened: shape (n, n); its entries are weights, exactly."""
         size = math.prod(shape)
-        return np.asarray(self.recurrence.unrolled(0, (shape,))).reshape((size, size)).T
+        read = np.asarray(self.recurrence.unrolled(0, (self._read(shape),))).reshape((-1, size))
+        if not self.circular:
+            return read.T
+        result = np.zeros((size, size))
+        reach = tuple(k // 2 for k in self.recurrence.weight.shape[2:])
+        # No two taps of one output read the same pixel, so that nothing but zeros is added to a weight.
+        np.add.at(result, wrapped_indices(shape, reach).ravel(), read)
+        return result.T
 
     def forward(self, *inputs: Array, arithmetic: Arithmetic = FLOAT) -> Array:
         """The solution for each member of a batch, in float64.

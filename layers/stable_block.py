@@ -23,6 +23,7 @@ from .errors import ModelError, ShapeError
 from .graph import Graph, GraphBuilder
 from .layer import Layer, LinearLayer, Shape, parameter
 from .linear import Add, Affine, Scale, Select
+from .windows import wrapped_indices
 
 
 class Border(enum.Enum):
@@ -128,7 +129,7 @@ class StableBlock:
         reach = tuple(extent // 2 for extent in weight.shape[2:])
         if self.border is Border.ZEROS:
             return [Convolution(weight, offset, padding=(reach, reach))]
-        return [Select(_wrapped(shape, reach), shape), Convolution(weight, offset)]
+        return [Select(wrapped_indices(shape, reach), shape), Convolution(weight, offset)]
 
     def matrices(self, input_shape: Shape, k: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """A, B and C of stage k as matrices (n, n), (n, m) and a vector (n,), for the flattened state and input.
@@ -252,9 +253,3 @@ class StableNetwork:
         for part in self.parts:
             node = part.add_to(builder, node) if isinstance(part, StableBlock) else builder.add(part, node)
         return builder.build(node, self.name)
-
-
-def _wrapped(shape: Shape, reach: tuple[int, ...]) -> np.ndarray:
-    """Indices of the flattened image with `reach` pixels wrapped around on each side of every axis."""
-    indices = np.arange(math.prod(shape)).reshape(shape)
-    return np.pad(indices, [(0, 0), *((r, r) for r in reach)], mode="wrap")

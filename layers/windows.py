@@ -158,3 +158,9 @@ def complete(
 
 def _by(sizes: Shape) -> str:
     return " x ".join(map(str, sizes))
+
+
+def wrapped_indices(shape: tuple[int, ...], reach: tuple[int, ...]) -> np.ndarray:
+    """Indices of the flattened image (channels, *spatial axes) with `reach` pixels wrapped around on each side."""
+    indices = np.arange(math.prod(shape)).reshape(shape)
+    return np.pad(indices, [(0, 0), *((r, r) for r in reach)], mode="wrap")

@@ -20,6 +20,8 @@ import dataclasses
 import numpy as np
 
 from .implicit.diagonal_metric import diagonal_stability, perron_metric
+from .implicit.loop_transformation import unit_slopes
+from .implicit.weighted_log_norm import SlopeBox
 from .inequality import SlopeConstraint
 
 
@@ -61,13 +63,10 @@ class Loop:
     def shifted(self) -> np.ndarray:
         """A~, for slopes in [0, 1].
 
-        **Raises:** `numpy.linalg.LinAlgError` if I - alpha A is singular: then some slopes have no unique solution.
+        **Raises:** `ValueError` if I - alpha A is singular: then some slopes have no unique solution.
         """
-        if not np.any(self.lower):
-            return np.asarray(self.upper[:, None] * self.matrix)
-        before = np.eye(len(self.matrix)) - self.lower[:, None] * self.matrix
-        shifted = np.linalg.solve(before.T, ((self.upper - self.lower)[:, None] * self.matrix).T).T
-        return np.asarray(shifted)
+        n = len(self.matrix)
+        return unit_slopes(self.matrix, np.zeros((n, 1)), np.zeros((1, n)), SlopeBox(self.lower, self.upper)).A
 
     def metric(self, layer: int = 1) -> np.ndarray:
         """The diagonal of an L > 0 with H(L) > 0 and largest entry 1.
@@ -76,7 +75,7 @@ class Loop:
         """
         try:
             shifted = self.shifted()
-        except np.linalg.LinAlgError:
+        except ValueError:
             raise NoMetricError(layer, -np.inf, -np.inf) from None
         try:
             metric = perron_metric(shifted)

@@ -27,6 +27,7 @@ from .cli_compare import compare
 from .cli_contract import contract
 from .cli_contractivity import CONTRACTIVITY, check_field, contractivity
 from .cli_flow import FLOW, check_flow_file, flow
+from .cli_implicit import IMPLICIT, check_network, implicit
 from .cli_options import Json as _Json
 from .cli_options import Model as _Model
 from .cli_options import Quiet as _Quiet
@@ -291,6 +292,9 @@ def check(
         if schema in FLOW:
             check_flow_file(certificate, model, as_json)
             return
+        if schema in IMPLICIT:
+            check_network(certificate, model, as_json)
+            return
         if schema in STABILITY:
             check_blocks(certificate, model, as_json)
             return
@@ -316,6 +320,7 @@ app.command()(contractivity)
 app.command()(compare)
 app.command()(flow)
 app.command()(contract)
+app.command()(implicit)
 app.command()(stability)
 
 

@@ -10,11 +10,13 @@ from .cli_options import Json, Model, Quiet, TimeLimit, print_json, read_from
 from .compare_network import NETWORK
 from .comparison import ComparisonRequest, Kind, RequestError, comparison_json, show_comparison
 from .contractivity.compare import FIELD
+from .implicit.compare import IMPLICIT
 from .interruption import Interruption
 from .outcomes import ExitCode, error_console, failures_explained
+from .stability.compare import BLOCKS
 from .terminal import Display, result_console
 
-KINDS: tuple[Kind, ...] = (FIELD, NETWORK)
+KINDS: tuple[Kind, ...] = (IMPLICIT, FIELD, BLOCKS, NETWORK)
 """Kinds of models, the first that recognises a file taking it: special layouts before the general."""
 
 _OPTIONS = {"level": "--level", "lower_slope": "--lower-slope", "most_condition": "--most-condition", "seed": "--seed"}
@@ -55,7 +57,7 @@ def compare(
         typer.Option("--most-condition", help="Fields: the largest cond(P) of a metric.", show_default="100"),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(min=0, help="Networks: seed of the search for lower bounds.", show_default="0")
+        int | None, typer.Option(min=0, help="Networks, blocks: seed of the search for lower bounds.", show_default="0")
     ] = None,
     time_limit: TimeLimit = 120.0,
     quiet: Quiet = False,

@@ -14,7 +14,7 @@ from .outcomes import ExitCode, fail
 
 _Content = TypeVar("_Content")
 
-Model = Annotated[Path, typer.Argument(help="Network file: .onnx, .npz, .mat or .nnet.", show_default=False)]
+Model = Annotated[Path, typer.Argument(help="Network file: .onnx, .npz, .mat, .nnet or .pt.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout instead of tables.")]
 TimeLimit = Annotated[float, typer.Option(help="Seconds for everything, from reading to proving.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr; errors only.")]

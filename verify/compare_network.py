@@ -75,7 +75,11 @@ def compare_network(
                 upper.append(_not_run(prediction, share))
                 continue
             on_stage(f"solving in the mode {prediction.mode.value}")
-            upper.append(_mode_row(graph, prediction.mode, share))
+            try:
+                upper.append(_mode_row(graph, prediction.mode, share))
+            except KeyboardInterrupt:
+                upper.append(Row(prediction.mode.value, LIPSCHITZ, prediction.mode.value, None, Side.UPPER, False, None,
+                                 "interrupted"))
         if predicted[0].fits:
             neuron = unrolled(graph)
             upper += _composed(graph, neuron)

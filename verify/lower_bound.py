@@ -84,13 +84,13 @@ class WitnessSearch:
 
 
 def prove_witness(graph: Graph, x: np.ndarray, x_prime: np.ndarray,
-                  loop_metrics: Mapping[str, np.ndarray] | None = None) -> float:
+                  loop_metrics: Mapping[str, np.ndarray] | None = None, *, order: float = 2) -> float:
     """A lower bound on |f(x) - f(x')| / |x - x'|, proved in ball arithmetic and rounded down.
 
     The inputs are taken as the exact float64 numbers given, and f in real arithmetic.
 
     **Arguments:** `loop_metrics`: for every implicit layer the diagonal of a metric; whether it proves the layer to be
-    well-posed is decided here.
+    well-posed is decided here; `order`: of both norms, 2 or inf.
 
     **Raises:** `ValueError` if the inputs are equal, not finite or of the wrong shape; `UndecidedError`, also
     where the metrics do not prove implicit layers well-posed.
@@ -106,7 +106,7 @@ def prove_witness(graph: Graph, x: np.ndarray, x_prime: np.ndarray,
     solvers = _solvers(graph, loop_metrics or {})
     for bits in _PRECISIONS:
         with precision(bits):
-            ratio = _ratio(graph, np.stack(pair), solvers)
+            ratio = _ratio(graph, np.stack(pair), solvers, order)
             if ratio.is_finite() and upper(ratio.rad()) <= _RELATIVE_RADIUS * lower(ratio):
                 return lower(ratio)
             if upper(ratio) == 0:
@@ -130,14 +130,23 @@ def _solvers(graph: Graph, metrics: Mapping[str, np.ndarray]) -> dict[str, Solve
     return found
 
 
-def _ratio(graph: Graph, pair: np.ndarray, solvers: Mapping[str, Solver]) -> arb:
+def _ratio(graph: Graph, pair: np.ndarray, solvers: Mapping[str, Solver], order: float) -> arb:
     inputs = BALLS.constant(pair)
     values: dict[str, Array] = {graph.input: inputs}
     for node in graph.order[1:]:
         sources = [values[name] for name in graph.inputs(node)]
         own = solvers.get(node)
         values[node] = own.enclose(*sources) if own else graph.layer(node).forward(*sources, arithmetic=BALLS)
+    if order == np.inf:
+        return _largest(values[graph.output]) / _largest(inputs)
     return (_squares(values[graph.output]) / _squares(inputs)).sqrt()
+
+
+def _largest(pair: np.ndarray) -> arb:
+    largest = arb(0)
+    for entry in (pair[0] - pair[1]).ravel():
+        largest = largest.max(abs(entry))
+    return largest
 
 
 def _squares(pair: np.ndarray) -> arb:

@@ -58,8 +58,9 @@ def train_implicit(dataset: Dataset, recipe: ImplicitRecipe, on_epoch: Callable[
     threads, generator = torch.get_num_threads(), torch.Generator().manual_seed(recipe.seed)
     torch.set_num_threads(1)
     try:
-        u = torch.from_numpy(dataset.train_images.reshape(len(dataset.train_images), -1))
-        labels = torch.from_numpy(dataset.train_labels)
+        # Copies: other processes may have the images as a file that cannot be written to.
+        u = torch.tensor(dataset.train_images.reshape(len(dataset.train_images), -1))
+        labels = torch.tensor(dataset.train_labels)
         network = ImplicitClassifier(recipe.method, u.shape[1], recipe.size, dataset.classes, recipe.bound, generator)
         trained = [part for part in network.parameters() if part.requires_grad]
         total = recipe.epochs * -(-len(u) // recipe.batch)
@@ -131,15 +132,17 @@ def main(
     names = list(RECIPES) if only is None else [only]
     recipes = [dataclasses.replace(RECIPES[name], seed=seed, epochs=epochs or (
         FULL_EPOCHS if full else RECIPES[name].epochs)) for name in names]
-    found = joblib.Parallel(n_jobs=jobs)(
+    found = joblib.Parallel(n_jobs=jobs, return_as="generator")(
         joblib.delayed(_trained)(dataset, name, recipe, full) for name, recipe in zip(names, recipes, strict=True))
-    rows = {name: row for name, (_, row) in zip(names, found, strict=True)}
-    console.print_json(json.dumps(rows))
+    rows: dict[str, dict[str, Any]] = {}
     for name, (parts, row) in zip(names, found, strict=True):
+        rows[name] = row
+        # After each model, so that an interrupted run keeps what it has.
+        (out / "implicit.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        (out / "implicit.md").write_text(table(rows), encoding="utf-8")
         if name == "nemon":
             save_implicit(parts, row, out / "mnist_nemon.npz")
-    (out / "implicit.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-    (out / "implicit.md").write_text(table(rows), encoding="utf-8")
+    console.print_json(json.dumps(rows))
 
 
 def _trained(dataset: Dataset, name: str, recipe: ImplicitRecipe, full: bool

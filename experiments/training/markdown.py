@@ -3,6 +3,8 @@
 import math
 from collections.abc import Sequence
 
+from netgain.verify.rounding import rounded_down, rounded_up
+
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table in pipes; every row has as many cells as there are headings."""
@@ -15,6 +17,16 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def shown(value: float | None, digits: int = 4) -> str:
     """So many significant digits; a dash for None or what is not finite."""
     return "-" if value is None or not math.isfinite(value) else f"{value:.{digits}g}"
+
+
+def above(value: float | None, digits: int = 4) -> str:
+    """Likewise, rounded upwards: of proved upper bounds."""
+    return "-" if value is None or not math.isfinite(value) else rounded_up(value, digits)
+
+
+def below(value: float | None, digits: int = 4) -> str:
+    """Likewise, rounded downwards: of lower bounds."""
+    return "-" if value is None or not math.isfinite(value) else rounded_down(value, digits)
 
 
 def percent(share: float) -> str:

@@ -17,19 +17,23 @@ from .npz import load_npz_field
 from .npz import load_stable as load_stable
 from .npz_field import is_field
 from .npz_save import save_npz as save_npz
+from .npz_stable import has_blocks
 from .npz_stable import save_stable_npz as save_stable_npz
 from .onnx_file import external_files
 from .onnx_import import load_onnx as load_onnx
+from .torch_implicit import load_torch as load_torch
 
 READERS: dict[str, tuple[str, Callable[[Path], Graph]]] = {
     ".onnx": ("ONNX", load_onnx),
     ".npz": ("numpy archive", load_npz),
     ".mat": ("MATLAB", load_mat),
     ".nnet": ("nnet", load_nnet),
+    ".pt": ("PyTorch state dict", load_torch),
+    ".pth": ("PyTorch state dict", load_torch),
 }
 """File extension: the format's name and its reader."""
 
-_PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin", ".joblib")
+_PICKLES = (".pkl", ".pickle", ".ckpt", ".bin", ".joblib")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +49,7 @@ class Source:
 
 
 def load(path: str | Path) -> Graph:
-    """The network in a file, by extension: .onnx, .npz, .mat or .nnet.
+    """The network in a file, by extension: .onnx, .npz, .mat or .nnet; parameters of implicit networks in .pt or .pth.
 
     **Raises:** `ModelError` if the file is missing, damaged, or of another kind; `UnsupportedModelError` if it holds
     something without an exact meaning here.
@@ -68,6 +72,11 @@ def load_field(path: str | Path) -> Graph | SampledWeights:
 def holds_field(path: str | Path) -> bool:
     """Whether a file is laid out as the right-hand side of a neural ODE and not as a network; see `npz_field`."""
     return is_field(archive_keys(Path(path)))
+
+
+def holds_blocks(path: str | Path) -> bool:
+    """Whether a file is an archive with blocks of NAIS-Net; see `npz_stable`."""
+    return has_blocks(archive_keys(Path(path)))
 
 
 def describe_source(path: str | Path) -> Source:

@@ -11,8 +11,10 @@ An archive holds, and nothing else:
     - `A{k}`, `B{k}`, `C{k}`, and optionally `D{k}`: the state-space model x_{t+1} = A x_t + B u_t, y_t = C x_t + D u_t
       from x_0 = 0 on, of an input (channels, time). A is a matrix, or its diagonal, or its blocks; see `StateSpace`.
       Complex numbers, with A a diagonal, mean y_t = Re(C x_t) + D u_t, or with `conjugate_pairs{k}` = True 2 Re(C x_t);
-    - `implicit{k}`, a matrix (n, n), and `activation{k}`, a string: an implicit layer x = s(A x + v) of what it is fed,
-      v. Between it and a layer of weights before it, B u + b, there is no activation;
+    - `implicit{k}`, a matrix (n, n) or a kernel (channels, channels, *window) of odd size, and `activation{k}`, a
+      string: an implicit layer x = s(A x + v) of what it is fed, v. Between it and a layer of weights before it,
+      B u + b, there is no activation. With `border{k}`, `zeros` (the default) or `circular`, it is said what its kernel
+      reads outside the image, and for kernels `W{k}` too, where `circular` takes the place of a padding;
     - `layer{k}`, a string: `flatten`, `mean`, `max_pool:3,2`, `average_pool:2`, or an activation such as `relu` or
       `leaky_relu:0.1`; see `layer_names.layer_named`;
     - `step{k}` with `A{k}`, `B{k}`, `depth{k}` and more: a block of NAIS-Net, which is unrolled; see `npz_stable`;
@@ -44,10 +46,11 @@ from ..errors import ModelError, ShapeError
 from ..graph import Graph, sequential
 from ..implicit import FixedPoint
 from ..layer import Layer, Shape, broadcasts, parameter
-from ..linear import Affine, Flatten, Scale
+from ..linear import Affine, Flatten, Scale, Select
 from ..sampled_weights import SampledWeights
 from ..stable_block import StableBlock, StableNetwork
 from ..state_space import StateSpace
+from ..windows import wrapped_indices
 from .layer_names import layer_named
 from .npz_field import field_of_arrays, is_field
 from .npz_implicit import implicit_activation, implicit_of_arrays, is_implicit
@@ -59,7 +62,8 @@ _Parts = dict[str, np.ndarray]
 
 # By what makes a layer: what may go with it.
 _WINDOW = {"stride", "padding", "dilation", "groups"}
-_COMPANIONS = {"W": {"b"} | _WINDOW, "A": {"B", "C", "D", "b", "conjugate_pairs"}, "implicit": {"activation"},
+_COMPANIONS = {"W": {"b", "border"} | _WINDOW, "A": {"B", "C", "D", "b", "conjugate_pairs"},
+               "implicit": {"activation", "border"},
                "layer": set[str](), "step": _WITH_STEP}
 _NUMBERED = re.compile(rf"({'|'.join(sorted({*_COMPANIONS, *set.union(*_COMPANIONS.values())}))})([1-9]\d{{0,8}})")
 _GENERAL = ("activation", "input_shape", "input_mean", "input_scale")
@@ -288,9 +292,15 @@ def _layers(k: int, parts: _Parts, shape: Shape | None) -> list[Layer | StableBl
     weight = parameter(parts["W"], f"W{k}")
     if weight.ndim < 2:
         raise ShapeError(f"W{k} has shape {weight.shape}, expected a matrix (out, in) or a kernel of more axes.")
+    if weight.ndim > 2 and _border(k, parts) == "circular":
+        if shape is None or len(shape) != weight.ndim - 1 or "padding" in parts or not all(
+                n % 2 for n in weight.shape[2:]):
+            raise ModelError(f"W{k} is circular: that takes a kernel of odd size without padding{k}, and an image.")
+        around = Select(wrapped_indices(shape, tuple(n // 2 for n in weight.shape[2:])), shape)
+        return [around, _convolution(k, parts, weight, bias)]
     if weight.ndim > 2:
         return [_convolution(k, parts, weight, bias)]
-    if options := sorted(_WINDOW & parts.keys()):
+    if options := sorted((_WINDOW | {"border"}) & parts.keys()):
         raise ModelError(f"{', '.join(f'{name}{k}' for name in options)} belong to convolutions, but W{k} is a matrix.")
     size, (out, width) = None if shape is None else math.prod(shape), weight.shape
     if size not in (None, width):
@@ -304,9 +314,25 @@ def _implicit(k: int, parts: _Parts) -> Layer:
     text, weight = parts.get("activation"), parameter(parts["implicit"], f"implicit{k}")
     if text is None or text.dtype.kind != "U" or text.ndim:
         raise ModelError(f"implicit{k} needs activation{k}, one string such as 'relu'.")
-    if weight.ndim != 2 or weight.shape[0] != weight.shape[1]:
-        raise ShapeError(f"implicit{k} must be a square matrix, got the shape {weight.shape}.")
-    return FixedPoint(Affine(weight), implicit_activation(str(text)))
+    if weight.ndim < 2 or weight.shape[0] != weight.shape[1] or not all(n % 2 for n in weight.shape[2:]):
+        raise ShapeError(f"implicit{k} must be a square matrix, or a kernel of odd size from as many channels to as "
+                         f"many channels, got the shape {weight.shape}.")
+    activation, border = implicit_activation(str(text)), _border(k, parts)
+    if weight.ndim == 2:
+        if "border" in parts:
+            raise ModelError(f"border{k} belongs to kernels, but implicit{k} is a matrix.")
+        return FixedPoint(Affine(weight), activation)
+    if border == "circular":
+        return FixedPoint(Convolution(weight), activation, circular=True)
+    reach = tuple(n // 2 for n in weight.shape[2:])
+    return FixedPoint(Convolution(weight, padding=(reach, reach)), activation)
+
+
+def _border(k: int, parts: _Parts) -> str:
+    given = parts.get("border", np.array("zeros"))
+    if given.dtype.kind != "U" or given.ndim or str(given) not in ("zeros", "circular"):
+        raise ModelError(f"border{k} = {given.tolist()!r}, expected 'zeros' or 'circular'.")
+    return str(given)
 
 
 def _convolution(k: int, parts: _Parts, weight: np.ndarray, bias: np.ndarray | None) -> Layer:

@@ -67,7 +67,7 @@ def parts_of_layer(layer: Layer, shape: Shape) -> dict[str, np.ndarray]:
     if isinstance(layer, _WEIGHTED):
         return _weights(layer, shape)
     if isinstance(layer, FixedPoint):
-        return {"implicit": layer.recurrence.weight, "activation": np.array(name_of(layer.activation))}
+        return _implicit(layer)
     return {"layer": np.array(name_of_layer(layer, shape))}
 
 
@@ -86,6 +86,19 @@ def _weights(layer: Affine | Convolution | StateSpace, shape: Shape) -> dict[str
         raise ModelError(f"{layer.describe()} has an initial state, for which archives have no key.")
     matrices = {name: getattr(layer, name) for name in "ABCD"}
     return {name: matrix for name, matrix in matrices.items() if matrix is not None} | bias
+
+
+def _implicit(layer: FixedPoint) -> dict[str, np.ndarray]:
+    parts = {"implicit": layer.recurrence.weight, "activation": np.array(name_of(layer.activation))}
+    if isinstance(layer.recurrence, Affine):
+        return parts
+    reach = tuple(n // 2 for n in layer.recurrence.weight.shape[2:])
+    kept = Convolution(layer.recurrence.weight, padding=((), ()) if layer.circular else (reach, reach))
+    if any(n % 2 == 0 for n in layer.recurrence.weight.shape[2:]) or any(
+            getattr(kept, name) != getattr(layer.recurrence, name)
+            for name in ("strides", "dilations", "padding", "groups")):
+        raise ModelError(f"{layer.describe()} has a kernel of even size, or strides, dilations or its own padding.")
+    return parts | {"border": np.array("circular" if layer.circular else "zeros")}
 
 
 def normalisation_parts(layer: Scale, taken: set[str]) -> dict[str, np.ndarray]:

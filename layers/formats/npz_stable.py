@@ -14,6 +14,8 @@ The block maps its input u to x_K, from x_0 = 0. A stack alternates blocks with 
 layers; `input_shape` is needed unless layer 1 is a matrix, or a fully connected block.
 """
 
+import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +29,11 @@ from .perceptron import activation_named, name_of
 
 COMPANIONS = {"A", "B", "C", "depth", "activation", "shared", "border"}
 """What may go with `step`."""
+
+
+def has_blocks(keys: Iterable[str]) -> bool:
+    """Whether these keys of an archive are those of a network with blocks."""
+    return any(re.fullmatch(r"step[1-9]\d{0,8}", key) for key in keys)
 
 
 def block_of_parts(k: int, parts: dict[str, np.ndarray]) -> StableBlock:

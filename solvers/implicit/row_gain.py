@@ -1,15 +1,18 @@
-r"""The l_inf gain from u to one output of x = Phi(A x + B u + b), y = c^T x, by semidefinite programming.
+r"""Gains from the l_inf norm of u to one output, or to the l2 norm of several, of x = Phi(A x + B u + b), y = C x.
 
 With H(L) = L (I - A) + (I - A)^T L and slopes in [0, 1],
 
-    min sum_j t_j   over L >= 0 diagonal, t,   [[H(L) - c c^T, -L B], [-B^T L, diag(t)]] >= 0
+    min sum_j t_j   over L >= 0 diagonal, t,   [[H(L) - C^T C, -L B], [-B^T L, diag(t)]] >= 0
 
-gives |dy|^2 <= sum_j t_j du_j^2 <= (sum_j t_j) |du|_inf^2. Unlike formulas in |A| it sees signs. Other slopes enter by
-the loop transformation, which adds a direct term d^T u to y; with it, and a row and column for y, the inequality is
+gives |dy|_2^2 <= sum_j t_j du_j^2 <= (sum_j t_j) |du|_inf^2. Unlike formulas in |A| it sees signs. Row by row it bounds
+the gain from l_inf to l_inf; the one from l2 to l_inf is the largest l2 gain of a row.
 
-    [[base, E], [E^T, diag(t)]] >= 0,   base = [[H(L), c], [c^T, 1]],   E = [[-L B], [d^T]].
+Other slopes enter by the loop transformation, which adds a direct term D u to y; with it, and rows and columns for y,
+the inequality is
 
-The barrier eliminates diag(t): per Newton step that takes one factorisation of order n + 1 and one of order n + m.
+    [[base, E], [E^T, diag(t)]] >= 0,   base = [[H(L), C^T], [C, I]],   E = [[-L B], [D]].
+
+The barrier eliminates diag(t): per Newton step that takes one factorisation of order n + q and one of order n + m.
 """
 
 import dataclasses
@@ -30,8 +33,8 @@ _NEAR, _CENTRED = 0.05, 1e-9
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class RowGain:
-    """The l_inf gain that a metric and bounds per input give, in floating point.
+class MixedGain:
+    """The gain from l_inf to l2 that a metric and bounds per input give, in floating point.
 
     **Attributes:** `gain`: sqrt(sum t); `metric`: the diagonal of L, shape (n,); `inputs`: t, shape (m,); `gap`: how
     much less, relatively, others can give.
@@ -44,18 +47,24 @@ class RowGain:
 
 
 def row_gain(A: Array, B: Array, c: Array, slopes: SlopeBox | None = None, tolerance: float = 1e-5,
-             start: Array | None = None) -> RowGain:
-    """The least l_inf gain to c^T x that this inequality gives; slopes in [0, 1] if not given.
+             start: Array | None = None) -> MixedGain:
+    """The least l_inf gain to c^T x, c of shape (n,), that this inequality gives: :func:`mixed_gain` of one output."""
+    return mixed_gain(A, B, np.asarray(c, dtype=np.float64)[None], slopes, tolerance, start)
 
-    **Arguments:** `B`: shape (n, m); `c`: shape (n,); `start`: a metric with H(L) > 0 for the slopes, searched for if
-    not given.
+
+def mixed_gain(A: Array, B: Array, C: Array, slopes: SlopeBox | None = None, tolerance: float = 1e-5,
+               start: Array | None = None) -> MixedGain:
+    """The least gain from |du|_inf to |dy|_2 that this inequality gives; slopes in [0, 1] if not given.
+
+    **Arguments:** `B`: shape (n, m); `C`: shape (q, n); `tolerance`: of sum t, relatively; `start`: a metric with
+    H(L) > 0 for the slopes, searched for if not given.
 
     **Raises:** `ValueError` for shapes that do not fit, or if no metric with H(L) > 0 was given or found.
     """
-    loop = unit_slopes(A, B, np.asarray(c, dtype=np.float64)[None], slopes)
-    # Where there are only fixed slopes: |d^T u|^2 <= sum_j (|d_j| sum_k |d_k|) u_j^2.
-    through = RowGain(float(np.abs(loop.D).sum()), loop.full_metric(np.ones(len(loop.A))),
-                      np.abs(loop.D[0]) * np.abs(loop.D).sum(), 0.0)
+    loop = unit_slopes(A, B, C, slopes)
+    # Where there are only fixed slopes: u^T D^T D u <= sum_j (sum_k |D^T D|_jk) u_j^2, attained for one output.
+    t = np.abs(loop.D.T @ loop.D).sum(axis=1)
+    through = MixedGain(float(np.sqrt(t.sum())), loop.full_metric(np.ones(len(loop.A))), t, 0.0)
     if not len(loop.A):
         return through
     start = diagonal_stability(loop.A).metric if start is None else start[loop.kept]
@@ -63,18 +72,18 @@ def row_gain(A: Array, B: Array, c: Array, slopes: SlopeBox | None = None, toler
     if not (least > 0 and np.all(start > 0)):
         raise ValueError("No diagonal metric L with L (I - A) + (I - A)^T L > 0 is at hand (least eigenvalue "
                          f"{least!r}): this inequality gives no l_inf bound.")
-    inputs, outputs = float(np.max(np.abs(loop.B))), float(np.linalg.norm(loop.C))
+    inputs, outputs = float(np.max(np.abs(loop.B))), float(np.linalg.norm(loop.C, 2))
     if not inputs or not outputs:
         return dataclasses.replace(through, metric=loop.full_metric(start))
-    # y is measured in units of |c| max |b_ij|, u in units of 1 / max |b_ij|.
+    # y is measured in units of |C| max |b_ij|, u in units of 1 / max |b_ij|.
     scaled = Loop(loop.A, loop.B / inputs, loop.C / outputs, loop.D / (outputs * inputs), loop.kept)
     problem = _Problem(scaled)
     unit = start / np.max(start)
-    energy = float(scaled.C[0] @ np.linalg.solve(metric_matrix(scaled.A, unit), scaled.C[0]))
-    # For a fixed direction of L and d = 0 this length of it is the best.
+    energy = float(np.linalg.norm(scaled.C @ np.linalg.solve(metric_matrix(scaled.A, unit), scaled.C.T), 2))
+    # For a fixed direction of L, one output and D = 0 this length of it is the best.
     metric, t, gap = problem.minimise(unit * 2 * energy, tolerance)
     size = (outputs * inputs) ** 2
-    return RowGain(float(np.sqrt(size * t.sum())), loop.full_metric(metric * outputs**2), size * t, gap)
+    return MixedGain(float(np.sqrt(size * t.sum())), loop.full_metric(metric * outputs**2), size * t, gap)
 
 
 def _best_step(value: Callable[[float], float]) -> float:
@@ -92,16 +101,16 @@ class _Problem:
     """Minimise sum(t) over lam > 0 and t with the matrix of the module positive semidefinite."""
 
     def __init__(self, loop: Loop):
-        self.n, self.m = loop.B.shape
-        self.B, self.c, self.d = loop.B, loop.C[0], loop.D[0]
-        self.rows = np.hstack([np.eye(self.n) - loop.A, np.zeros((self.n, 1))])
+        (self.n, self.m), self.q = loop.B.shape, len(loop.C)
+        self.B, self.C, self.D = loop.B, loop.C, loop.D
+        self.rows = np.hstack([np.eye(self.n) - loop.A, np.zeros((self.n, self.q))])
 
     def minimise(self, lam: Array, tolerance: float) -> tuple[Array, Array, float]:
         """lam, t and a bound on how much, relatively, sqrt(sum(t)) is above its minimum."""
         E = self._across(lam)
         needed = np.abs(E.T @ np.linalg.solve(self._base(lam), E)).sum(axis=1)
         t = 1.5 * needed + 1e-3 * needed.mean()
-        parameter = 2 * self.n + self.m + 1
+        parameter = 2 * self.n + self.m + self.q
         scale = parameter / t.sum()
         while True:
             lam, t, centred = self._centre(lam, t, scale)
@@ -114,15 +123,15 @@ class _Problem:
             scale *= _GROWTH
 
     def _base(self, lam: Array) -> Array:
-        base = np.empty((self.n + 1, self.n + 1))
+        base = np.eye(self.n + self.q)
         left = lam[:, None] * self.rows[:, : self.n]
         base[: self.n, : self.n] = left + left.T
-        base[self.n, : self.n] = base[: self.n, self.n] = self.c
-        base[self.n, self.n] = 1.0
+        base[self.n :, : self.n] = self.C
+        base[: self.n, self.n :] = self.C.T
         return base
 
     def _across(self, lam: Array) -> Array:
-        return np.vstack([-lam[:, None] * self.B, self.d])
+        return np.vstack([-lam[:, None] * self.B, self.D])
 
     def _schur(self, lam: Array, t: Array) -> Array:
         E = self._across(lam)

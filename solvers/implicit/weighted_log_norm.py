@@ -166,20 +166,20 @@ def least_log_norm(A: Array, slopes: SlopeBox | None = None) -> LeastLogNorm:
 
 def _perron(majorant: Array) -> tuple[float, Array]:
     """The spectral abscissa of a Metzler matrix, and positive weights eta with majorant @ eta close to below it."""
-    abscissa = float(np.max(np.linalg.eigvals(majorant).real))
-    eta = _right_vector(majorant)
+    abscissa, eta = _right_vector(majorant)
     scale = float(np.max(np.abs(majorant)))
     if eta is None or np.max(majorant @ eta / eta) > abscissa + 1e-8 * max(scale, 1e-300):
         coupled = majorant + _COUPLING * max(scale, 1e-300) / len(majorant)
-        other = _right_vector(coupled)
+        other = _right_vector(coupled)[1]
         candidates = [eta, other, np.ones(len(majorant))]
         eta = min((c for c in candidates if c is not None), key=lambda c: float(np.max(majorant @ c / c)))
     return abscissa, eta
 
 
-def _right_vector(majorant: Array) -> Array | None:
-    """The Perron vector with largest entry 1 if it comes out positive."""
+def _right_vector(majorant: Array) -> tuple[float, Array | None]:
+    """The spectral abscissa, and the Perron vector with largest entry 1 if it comes out positive."""
     values, vectors = np.linalg.eig(majorant)
     vector = np.abs(vectors[:, np.argmax(values.real)].real)
     largest = np.max(vector)
-    return vector / largest if largest > 0 and np.min(vector) > 1e-14 * largest else None
+    positive = largest > 0 and np.min(vector) > 1e-14 * largest
+    return float(np.max(values.real)), vector / largest if positive else None

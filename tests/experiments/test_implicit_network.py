@@ -2,11 +2,16 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 from netgain.experiments.data import Dataset
+from netgain.experiments.data import load as dataset
 from netgain.experiments.training.implicit_recipe import ImplicitRecipe, Method, Penalty
+from netgain.layers import load
+from netgain.solvers.implicit.network import equilibria, relu_network
 from netgain.solvers.implicit.weighted_log_norm import least_log_norm, weighted_log_norm
 
 torch = pytest.importorskip("torch")
@@ -18,7 +23,7 @@ from netgain.experiments.training.implicit_layer import (  # noqa: E402
     PeacemanRachford,
     equilibrium,
 )
-from netgain.experiments.training.implicit_network import save_implicit, train_implicit  # noqa: E402
+from netgain.experiments.training.implicit_network import main, save_implicit, train_implicit  # noqa: E402
 from netgain.experiments.training.implicit_report import RADII, measure, table  # noqa: E402
 
 
@@ -185,3 +190,25 @@ def test_ramp():
     assert [recipe.ramp(share) for share in (0.0, 0.25, 0.375, 0.5, 1.0)] == [0.0, 0.0, 0.5, 1.0, 1.0]
 
 
+
+
+def test_the_command_writes_a_model_that_loads(tmp_path):
+    pytest.importorskip("sklearn")
+    main("digits", tmp_path, only="nemon", epochs=2, jobs=1)
+    rows = json.loads((tmp_path / "implicit.json").read_text(encoding="utf-8"))
+    assert rows["nemon"]["epochs"] == 2
+    assert "| nemon |" in (tmp_path / "implicit.md").read_text(encoding="utf-8")
+    stored = np.load(tmp_path / "mnist_nemon.npz", allow_pickle=False)
+    graph, digits = load(tmp_path / "mnist_nemon.npz"), dataset("digits")
+    images = digits.test_images.reshape(len(digits.test_images), -1).astype(np.float64)
+    network = relu_network(*(stored[key].astype(np.float64) for key in ("A", "B", "b", "C", "c")))
+    logits = graph.forward(images)
+    assert logits == pytest.approx(equilibria(network).outputs(images), abs=1e-7)
+    assert np.mean(logits.argmax(1) == digits.test_labels) == pytest.approx(rows["nemon"]["test_accuracy"])
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"data": "nowhere"}, "nowhere"), ({"only": "nothing"}, "no recipe"), ({"out": Path("/nowhere")}, "no folder")])
+def test_the_command_refuses(change, message, tmp_path):
+    with pytest.raises(typer.BadParameter, match=message):
+        main(**({"data": "digits", "out": tmp_path, "only": "nemon", "jobs": 1} | change))

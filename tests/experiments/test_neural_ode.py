@@ -5,11 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from netgain.experiments.data import sha256
 from netgain.experiments.training.evaluation import Attack, Norm
 from netgain.experiments.training.neural_ode import Method, OdeRecipe
 from netgain.experiments.training.ode_fields import TrainedForm
 from netgain.layers import LeakyRelu, load_field
 from netgain.solvers.contractivity.logarithmic_norm import logarithmic_norm
+from netgain.solvers.contractivity.multilayer_field import MultilayerField
 from netgain.solvers.contractivity.sdp import upper_bound
 from netgain.solvers.contractivity.time_dependent_field import SampledField
 from netgain.verify.contractivity.report import FieldForm
@@ -119,3 +121,17 @@ def test_impossible_forms(settings):
 def test_only_what_is_convex_can_be_kept():
     with pytest.raises(ValueError, match="plain"):
         OdeRecipe(field=TrainedForm(form=FieldForm.LAYERS), method=Method.PENALTY)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("mnist_ode_in_time", SampledField), ("mnist_ode_layers", MultilayerField)])
+def test_the_other_committed_fields_are_what_they_say(name, kind):
+    path = MODEL.with_name(f"{name}.npz")
+    field, readme = slope_field(load_field(path)), (MODEL.parent / "README.md").read_text(encoding="utf-8")
+    about = json.loads(str(np.load(path, allow_pickle=False)["about"]))
+    assert isinstance(field, kind)
+    assert (field.size, field.lower) == (about["size"], about["slope"]) == (12, 0.1)
+    assert f"{100 * about['test_accuracy']:.2f} %" in readme
+    assert sha256(path.read_bytes()) in readme
+    assert path.stat().st_size < 100_000
+    if isinstance(field, SampledField):
+        assert max(upper_bound(field.at(j)).value for j in range(len(field.times))) <= about["level"]

@@ -88,7 +88,7 @@ def test_damaged_files_are_refused_at_any_length(tmp_path):
 
 
 def test_other_files_are_refused_with_advice(tmp_path):
-    for name, text in (("net.pt", "ONNX"), ("net.pkl", "run any code"), ("net.h5", "no reader"), ("net", "no reader")):
+    for name, text in (("net.bin", "ONNX"), ("net.pkl", "run any code"), ("net.h5", "no reader"), ("net", "no reader")):
         (tmp_path / name).write_bytes(b"x")
         with pytest.raises(ModelError, match=text):
             load(tmp_path / name)

@@ -146,7 +146,7 @@ def write(path: Path, kind: str) -> None:
 
 @pytest.mark.parametrize(("name", "kind", "told"), [
     ("none.onnx", "nothing", "does not exist"), ("folder.onnx", "folder", "folder"), ("empty.onnx", "empty", "empty"),
-    ("weights.pt", "text", "pickles"), ("cut.onnx", "text", "no ONNX model"), ("cut.npz", "text", "archive"),
+    ("weights.pkl", "text", "pickles"), ("cut.onnx", "text", "no ONNX model"), ("cut.npz", "text", "archive"),
     ("nan.npz", "nan", "NaN"), ("odd.onnx", "unsupported", "Sin"), ("odd.onnx", "unsupported", "Cos"),
     ("model.xyz", "text", ".nnet")])
 @pytest.mark.parametrize("command", ["verify", "inspect"])

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from netgain import layers
 from netgain.verify import cli
+from netgain.verify.contractivity import contract as contract_module
 from netgain.verify.outcomes import ExitCode
 from typer.testing import CliRunner
 
@@ -63,7 +64,20 @@ def test_the_json_fits_its_schema(model):
     assert content["size"] == pytest.approx(np.linalg.norm(A3))
     assert (content["output"], content["certificate"], content["written"]) == ("new.npz", "c.json", "cutting planes")
     with np.load("new.npz") as after:
-        assert np.linalg.norm(after["A"] - A3) == pytest.approx(content["methods"][0]["distance"])
+        distances = {found["method"]: found["distance"] for found in content["methods"]}
+        assert np.linalg.norm(after["A"] - A3) == pytest.approx(distances["cutting planes"])
+        assert distances["cutting planes"] == min(distances.values())
+
+
+def test_what_was_found_before_an_interruption_is_written(model, monkeypatch):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(contract_module, "nearest_contractive_weights", interrupted)
+    content = json.loads(run("contract", model, "-o", "new.npz", "--json").stdout)
+    assert content["written"] == "one inequality"
+    assert content["methods"][-1]["note"] == "interrupted"
+    assert run("check", "new.contractivity.json", "new.npz").exit_code == ExitCode.PROVED
 
 
 def test_nothing_is_written_where_nothing_is_proved(tmp_path):

@@ -1,9 +1,10 @@
 """`compare` for neural ODEs: what the gradient system, branch and bound, semidefinite programming and others say."""
 
+import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -79,7 +80,10 @@ def compare_field(
                                on_stage=lambda stage: on_stage(stage.value))
         rows += report_rows(report)
         left = request.time_limit - (time.perf_counter() - begin)
-        rows += _further_rows(field, report, request.most_condition or DEFAULT_CONDITION, left, on_stage)
+        # Ctrl-C ends what is under way; what there is by then is compared.
+        with contextlib.suppress(KeyboardInterrupt):
+            for row in _further_rows(field, report, request.most_condition or DEFAULT_CONDITION, left, on_stage):
+                rows.append(row)
         slack = 1e-6 * 2.0 ** field.normalised()[1]
     elif isinstance(field, MultilayerField):
         report = contractivity_of_layers(field, level, name=model.name, limits=limits,
@@ -183,18 +187,17 @@ def _verdict(method: str, value: float | None, side: Side, level: float) -> str:
 
 def _further_rows(
     field: SlopeField, report: ContractivityReport, condition: float, left: float, on_stage: Callable[[str], None]
-) -> list[Row]:
+) -> Iterator[Row]:
     """Rows beyond what `contractivity` asks: more methods for mu, and metrics other than the Euclidean."""
     on_stage("searching slopes by alternating ascent")
     begin = time.perf_counter()
     ascent = SlopeAscent(time_limit=max(0.1 * left, 1e-3)).solve(field)
-    rows = [Row(_EUCLIDEAN, MU, ASCENT, ascent.value, Side.LOWER, False, time.perf_counter() - begin,
-                "restarts and single flips", _verdict(ASCENT, ascent.value, Side.LOWER, report.level))]
-    rows.append(_pairs_row(field, report.level, left / 3, on_stage))
-    rows.append(_abscissa_row(field, report))
+    yield Row(_EUCLIDEAN, MU, ASCENT, ascent.value, Side.LOWER, False, time.perf_counter() - begin,
+              "restarts and single flips", _verdict(ASCENT, ascent.value, Side.LOWER, report.level))
+    yield _pairs_row(field, report.level, left / 3, on_stage)
+    yield _abscissa_row(field, report)
     for diagonal in (True, False):
-        rows.append(_metric_row(field, condition, diagonal, left / 3, on_stage))
-    return rows
+        yield _metric_row(field, condition, diagonal, left / 3, on_stage)
 
 
 def _pairs_row(field: SlopeField, level: float, left: float, on_stage: Callable[[str], None]) -> Row:

@@ -30,7 +30,8 @@ from .slope_fields import slope_field
 
 DEFAULT_TIME_LIMIT = 120.0
 ONE_INEQUALITY, CUTTING_PLANES, SHIFT = "one inequality", "cutting planes", "shift"
-METHODS = (CUTTING_PLANES, ONE_INEQUALITY, SHIFT)
+METHODS = (ONE_INEQUALITY, SHIFT, CUTTING_PLANES)
+"""The fastest first."""
 # The level aimed at is lower than the one asked for by these, relative to the size of the weights, until it is proved.
 _MARGINS = (0.0, 1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4)
 _TOLERANCE = 1e-6
@@ -120,6 +121,9 @@ def contract(
                 result = solve[method](field, level, left)
             except RuntimeError as error:
                 result = _nothing(method, str(error))
+            except KeyboardInterrupt:
+                results += [_nothing(other, "interrupted") for other in methods[number:]]
+                break
             results.append(dataclasses.replace(result, seconds=time.perf_counter() - start))
     return ContractReport(model.name, field, level, before, float(np.linalg.norm(field.inputs)), tuple(results),
                           time.perf_counter() - begin)

@@ -130,12 +130,20 @@ def flow(
             form, bounds = FieldForm.LAYERS, [_exponential_of_layers(field, duration)]
             notes.append("A metric that changes with time is not offered for fields of several layers.")
         networks = []
-        for count, done in zip(sorted(set(steps)), range(len(set(steps))), strict=True):
+        counts = sorted(set(steps))
+        for done, count in enumerate(counts):
             on_stage(f"bounding the network of {count} Euler steps")
-            left = max(limits.time_limit - (time.perf_counter() - begin), 1e-1) / (len(set(steps)) - done)
-            report = lipschitz(euler_network(model, duration, count), seed=seed,
-                               limits=dataclasses.replace(limits, time_limit=left))
+            left = max(limits.time_limit - (time.perf_counter() - begin), 1e-1) / (len(counts) - done)
+            try:
+                report = lipschitz(euler_network(model, duration, count), seed=seed,
+                                   limits=dataclasses.replace(limits, time_limit=left))
+            except KeyboardInterrupt:
+                notes.append(f"Interrupted: networks of {count} Euler steps and more were not bounded.")
+                break
             networks.append(EulerBound(count, duration / count, report))
+            if report.solution.status is Status.INTERRUPTED:
+                notes.append(f"Interrupted: networks of more than {count} Euler steps were not bounded.")
+                break
     return FlowReport(model.name, form, field.size, (field.lower, field.upper), float(duration), tuple(bounds),
                       tuple(networks), certificate, time.perf_counter() - begin, tuple(notes))
 
@@ -194,6 +202,8 @@ def _differential(
     note = f"pieces: {fitting[0]}{fewer}"
     try:
         proved = prove_flow(field, flow_bound(field, duration, fitting[0]))
+    except KeyboardInterrupt:
+        return FlowMapBound(method, None, None, time.perf_counter() - begin, f"{note}; interrupted"), None
     except RuntimeError as error:
         return FlowMapBound(method, None, None, time.perf_counter() - begin, f"{note}; {error}"), None
     seconds = time.perf_counter() - begin

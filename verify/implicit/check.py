@@ -77,15 +77,17 @@ def proves_euclidean_gain(A: np.ndarray, B: np.ndarray, C: np.ndarray, metric: n
     return _proves_input_weights(A, B, C, metric, inputs, slopes)
 
 
-def proved_row_gain(A: np.ndarray, B: np.ndarray, c: np.ndarray, metric: np.ndarray, inputs: np.ndarray,
-                    slopes: Slopes | None = None) -> float | None:
-    """The l_inf gain to c^T x that L = diag(metric) and t = `inputs` prove, rounded up: sqrt(sum t); None if none.
+def proved_mixed_gain(A: np.ndarray, B: np.ndarray, C: np.ndarray, metric: np.ndarray, inputs: np.ndarray,
+                      slopes: Slopes | None = None) -> float | None:
+    """The gain from |du|_inf to |dy|_2 that L = diag(metric) and t = `inputs` prove, rounded up: sqrt(sum t).
 
-    **Arguments:** `c`: shape (n,); `inputs`: shape (m,).
+    None if they prove none. For one output it is an l_inf gain.
+
+    **Arguments:** `inputs`: shape (m,).
 
     **Raises:** `ValueError` for shapes that do not fit, numbers that are not finite or empty slope intervals.
     """
-    A, B, C, metric = _arrays(A, B, np.asarray(c, dtype=np.float64)[None], metric)
+    A, B, C, metric = _arrays(A, B, C, metric)
     inputs = np.asarray(inputs, dtype=np.float64)
     if inputs.shape != (B.shape[1],) or not np.all(np.isfinite(inputs)):
         raise ValueError(f"Bounds per input are {B.shape[1]} finite numbers, got the shape {inputs.shape}.")
@@ -93,6 +95,12 @@ def proved_row_gain(A: np.ndarray, B: np.ndarray, c: np.ndarray, metric: np.ndar
         return None
     total = math.nextafter(math.fsum(inputs.tolist()), math.inf)
     return math.nextafter(math.sqrt(total), math.inf)
+
+
+def proved_row_gain(A: np.ndarray, B: np.ndarray, c: np.ndarray, metric: np.ndarray, inputs: np.ndarray,
+                    slopes: Slopes | None = None) -> float | None:
+    """:func:`proved_mixed_gain` of the one output c^T x, c of shape (n,)."""
+    return proved_mixed_gain(A, B, np.asarray(c, dtype=np.float64)[None], metric, inputs, slopes)
 
 
 def _proves_input_weights(A: np.ndarray, B: np.ndarray, C: np.ndarray, metric: np.ndarray, inputs: np.ndarray,

@@ -87,8 +87,8 @@ class Reachability:
             room = np.maximum(margins(self.network.C, self.network.c, states, labels[rows]), 0.0)
             with np.errstate(divide="ignore", invalid="ignore"):
                 radius = np.nextafter(room / gains[labels[rows]], -np.inf)
-            # Two outputs that never differ in their answers: any radius, if there is room at all.
-            radius = np.where(gains[labels[rows]] > 0, radius, np.where(room > 0, np.inf, 0.0))
+            # Two outputs whose difference never changes, one with itself among them: any radius, if there is room.
+            radius = np.where((gains[labels[rows]] > 0) & (room < np.inf), radius, np.where(room > 0, np.inf, 0.0))
             result[rows] = np.where(proved, np.maximum(np.min(radius, axis=1), 0.0), 0.0)
         return result
 

@@ -14,6 +14,8 @@ from .rows import Rows, rows_of
 DENSE = 400
 """States up to this size are treated as vectors under dense matrices."""
 
+_WIDEST = 8192
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class BlockFacts:
@@ -38,7 +40,8 @@ class BlockFacts:
         a, b = self.block.states[0], self.block.inputs[0]
         reach = [max(x, y) for x, y in zip(a.shape[2:], b.shape[2:], strict=True)]
         apart = all(extent <= size for extent, size in zip(reach, self.input_shape[1:], strict=True))
-        return max(self.size, math.prod(self.input_shape)) <= DENSE and (not self.block.convolutional or apart)
+        read = math.prod(self.input_shape)
+        return self.size <= DENSE and read <= _WIDEST and (not self.block.convolutional or apart)
 
     @functools.cached_property
     def matrices(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -18,6 +18,7 @@ from .certificate import StabilityCertificate
 from .claims import LOWER, Claim, Kind
 from .facts import BlockFacts
 from .search import BlockSearch, search_block
+from .unrolled import lipschitz_of
 
 DEFAULT_TIME_LIMIT = 120.0
 DEFAULT_RADIUS = 1.0
@@ -163,11 +164,13 @@ def stability(
             announced = functools.partial(_announce, announce, label)
             found = search_block(BlockFacts(block, shape), share, radius, seed, announced)
             blocks.append(BlockReport(found))
+            if found.interrupted:
+                share = dataclasses.replace(share, time_limit=min(share.time_limit, 1.0))
             seconds[f"block {number}"] = time.perf_counter() - begin - sum(seconds.values())
         whole = blocks[0].search.unrolled
         if not alone:
             announce("gain of the whole network")
-            whole = lipschitz(network.graph(), limits=share, seed=seed)
+            whole = lipschitz_of(network, share, seed)
             seconds["network"] = time.perf_counter() - begin - sum(seconds.values())
     certificate = StabilityCertificate(
         network.graph().digest, tuple(block.search.claims for block in blocks),

@@ -2,16 +2,17 @@
 
 import dataclasses
 import math
+import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from netgain.layers import Tanh
+from netgain.layers import StableNetwork, Tanh
 from netgain.solvers.implicit.weighted_log_norm import SlopeBox as NeuronSlopes
 from netgain.solvers.implicit.weighted_log_norm import least_log_norm
-from netgain.solvers.result import Limits
+from netgain.solvers.result import Limits, Status
 from netgain.solvers.stability.spectral_growth import alternating_growth
 
-from ..lipschitz import LipschitzReport, lipschitz
+from ..lipschitz import LipschitzReport
 from .claims import Claim, Kind, applicable, holds
 from .conditions import fully_connected_conditions
 from .depth_gain import constant_input_gain
@@ -19,22 +20,31 @@ from .equilibrium import equilibrium_gain_infinity, least_slope_infinity, least_
 from .facts import BlockFacts
 from .rows import depth_gain_infinity, infinity_rate_of, uniform_gain_candidate
 from .spectral_witness import proved_growth
-from .step_contraction import ProvedStep, gain_by_metric, prove_contraction
+from .step_contraction import ProvedStep, gain_by_metric, prove_least_rate
 from .trajectories import diverging, proved_expansion
+from .unrolled import lipschitz_of
 
 _LONGEST_TRAJECTORY = 400
+# Seconds for what is still to be done once Ctrl-C was pressed.
+_AFTERWARDS = 1.0
+# Up to this many units rates are sought as closely as the JSON shows them.
+_SMALL = 40
 # What recomputing on another machine may differ by; the checker computes these numbers anew.
 _SLACK = 1 + 1e-9
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class BlockSearch:
-    """Claims proved of a block, the bounds of its unrolled graph, and what a reader should know."""
+    """Claims proved of a block, the bounds of its unrolled graph, and what a reader should know.
+
+    **Attributes:** `interrupted`: by Ctrl-C; what was found by then is kept.
+    """
 
     facts: BlockFacts
     claims: tuple[Claim, ...]
     unrolled: LipschitzReport
     notes: tuple[str, ...]
+    interrupted: bool = False
 
 
 def search_block(
@@ -56,6 +66,27 @@ def search_block(
             if applicable(claim.kind, facts) and holds(claim, facts):
                 claims.append(claim)
 
+    interrupted = False
+    try:
+        _search(facts, limits, radius, seed, announce, keep, notes)
+    except KeyboardInterrupt:
+        interrupted, limits = True, dataclasses.replace(limits, time_limit=min(limits.time_limit, _AFTERWARDS))
+        notes.append("Interrupted: not all rates were sought, and the gain is what a second finds.")
+    announce("gain of the unrolled block")
+    unrolled = lipschitz_of(StableNetwork((facts.block,), facts.input_shape, "block"), limits, seed)
+    notes += unrolled.notes
+    if unrolled.certificate is not None:
+        proof = unrolled.certificate
+        claims.append(Claim(Kind.UNROLLED_GAIN, proof.value, facts.block.slopes, facts.block.depth, {}, proof))
+    interrupted |= unrolled.solution.status is Status.INTERRUPTED
+    return BlockSearch(facts, tuple(claims), unrolled, tuple(notes), interrupted)
+
+
+def _search(
+    facts: BlockFacts, limits: Limits, radius: float, seed: int, announce: Callable[[str], None],
+    keep: Callable[[Iterator[Claim]], None], notes: list[str],
+) -> None:
+    """All but the unrolled block, the cheapest first."""
     announce("closed forms")
     keep(_conditions(facts))
     keep(_infinity(facts))
@@ -68,18 +99,11 @@ def search_block(
     else:
         keep(_symmetric(facts))
         keep(_bounded_set(facts, radius))
+        keep(_equilibrium(facts))
         announce("contraction by a semidefinite program")
-        keep(_metric(facts, claims, notes))
+        keep(_metric(facts, notes, limits.time_limit / 2))
         announce("searching slopes of growth")
         keep(_growth(facts, seed, limits.time_limit / 4))
-        keep(_equilibrium(facts))
-    announce("gain of the unrolled block")
-    unrolled = lipschitz(facts.block.graph(facts.input_shape), limits=limits, seed=seed)
-    notes += unrolled.notes
-    if unrolled.certificate is not None:
-        proof = unrolled.certificate
-        claims.append(Claim(Kind.UNROLLED_GAIN, proof.value, facts.block.slopes, facts.block.depth, {}, proof))
-    return BlockSearch(facts, tuple(claims), unrolled, tuple(notes))
 
 
 def _conditions(facts: BlockFacts) -> Iterator[Claim]:
@@ -172,16 +196,22 @@ def _bounded_set(facts: BlockFacts, radius: float) -> Iterator[Claim]:
             yield Claim(Kind.TANH_RATE_INFINITY, rate, (least, 1.0), None, {"radius": np.array([radius]), "eta": eta})
 
 
-def _metric(facts: BlockFacts, claims: list[Claim], notes: list[str]) -> Iterator[Claim]:
+def _metric(facts: BlockFacts, notes: list[str], seconds: float) -> Iterator[Claim]:
     a, b, _ = facts.matrices
     slopes = facts.block.slopes
     if slopes[0] <= 0 <= slopes[1]:
         notes.append("The slope zero is among the activation's, at which a step is the identity: the contraction of "
                      "all slopes is disproved, and a rate of 1 is the best that there can be.")
         return
-    found = prove_contraction(a, facts.box)
-    if found is None or found.claim.rate >= 1:
+    begin = time.perf_counter()
+    found = prove_least_rate(a, facts.box, 1e-6 if len(a) <= _SMALL else 1e-4, seconds)
+    late = time.perf_counter() - begin > seconds
+    if found is None:
+        why = "the time ended before one was found" if late else "none exists, up to rounding"
+        notes.append(f"There is no constant metric in which every step was shown to contract: {why}.")
         return
+    if late:
+        notes.append("The time ended the search for a metric; the rate may be improved by a larger --time-limit.")
     yield metric_claim(found, Kind.METRIC_RATE, found.claim.rate, slopes, None)
     for depth in (facts.block.depth, None):
         gained = gain_by_metric(found, b, depth)
@@ -204,9 +234,12 @@ def metric_claim(
 def _growth(facts: BlockFacts, seed: int, seconds: float) -> Iterator[Claim]:
     a, box, slopes = facts.matrices[0], facts.box, facts.block.slopes
     found = alternating_growth(a, box.step, box.lower, box.upper, seed=seed, seconds=seconds)
-    value = proved_growth(a, box, found.patterns)
+    patterns, value = found.patterns, proved_growth(a, box, found.patterns)
+    if value < 1 and box.lower <= 0 <= box.upper:
+        patterns = np.zeros((1, len(a)))  # the identity
+        value = proved_growth(a, box, patterns)
     if value > 0:
-        yield Claim(Kind.GROWTH, value, slopes, None, {"patterns": found.patterns})
+        yield Claim(Kind.GROWTH, value, slopes, None, {"patterns": patterns})
     if value > 1:
         pair = diverging(facts.block, facts.input_shape, found.patterns[0], _LONGEST_TRAJECTORY)
         expansion = proved_expansion(facts.block, pair)

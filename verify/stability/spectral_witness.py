@@ -33,6 +33,8 @@ def proved_growth(weights: np.ndarray, box: SlopeBox, patterns: np.ndarray) -> f
     if not np.all((patterns >= box.lower) & (patterns <= box.upper)):
         raise ValueError(f"Slopes must lie in [{box.lower!r}, {box.upper!r}]; these reach from "
                          f"{float(np.min(patterns))!r} to {float(np.max(patterns))!r}.")
+    if not patterns.any():
+        return 1.0
     if n > _MOST_EIGENVALUES:
         return _growth_of_traces(weights, box, patterns)
     for bits in _PRECISIONS:

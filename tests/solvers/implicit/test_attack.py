@@ -3,9 +3,10 @@ import pytest
 from netgain.solvers.implicit.attack import attack
 from netgain.solvers.implicit.diagonal_metric import euclidean_gain
 from netgain.solvers.implicit.fixed_point import Method
-from netgain.solvers.implicit.gain import exact_gain, majorant_gain
+from netgain.solvers.implicit.gain import exact_gain, least_weighted_gain, majorant_gain
 from netgain.solvers.implicit.gain_witness import gain_witness
 from netgain.solvers.implicit.network import ImplicitNetwork, NotConverged, equilibria, relu_network
+from netgain.solvers.implicit.row_gain import row_gain
 from netgain.solvers.implicit.weighted_log_norm import SlopeBox
 
 from .implicit_bank import A1, B1, C1, HIERARCHY, random_matrix
@@ -57,7 +58,9 @@ def test_witnesses_lie_between_the_linear_gain_and_all_bounds(seed, order):
     most = exact_gain(net.A, net.B, net.C, order)[0]
     if order == np.inf:
         assert found.gain <= most * (1 + 1e-7)
-        assert found.gain <= majorant_gain(net.A, net.B, net.C)[0]
+        by_rows = max(row_gain(net.A, net.B, row).gain for row in net.C)
+        assert found.gain <= by_rows <= majorant_gain(net.A, net.B, net.C)[0] * (1 + 1e-5)
+        assert found.gain <= least_weighted_gain(net.A, net.B, net.C)[0]
     assert found.gain <= euclidean_gain(net.A, net.B, net.C).gain * (1 if order == 2 else np.sqrt(4))
     # Random pairs close to each other do no better than the search by more than a little.
     rng = np.random.default_rng(seed)

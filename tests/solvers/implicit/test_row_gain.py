@@ -9,7 +9,7 @@ import pytest
 from netgain.solvers.implicit.diagonal_metric import diagonal_stability, euclidean_gain, metric_matrix
 from netgain.solvers.implicit.gain import exact_gain, majorant_gain
 from netgain.solvers.implicit.loop_transformation import unit_slopes
-from netgain.solvers.implicit.row_gain import row_gain
+from netgain.solvers.implicit.row_gain import mixed_gain, row_gain
 from netgain.solvers.implicit.weighted_log_norm import SlopeBox, least_log_norm
 
 from .implicit_bank import A1, B1, C1, HIERARCHY, random_matrix
@@ -60,6 +60,18 @@ def test_both_gains_are_those_of_a_conic_solver_and_above_all_vertices(ends, see
         assert mine.gain == pytest.approx(conic_value(A, B, row[None], slopes, per_input=True), rel=1e-4)
         assert exact_gain(A, B, row[None], np.inf, slopes)[0] * (1 - 1e-9) <= mine.gain
         assert mine.gain <= euclidean_gain(A, B, row[None], slopes=slopes).gain * np.sqrt(3) * (1 + 1e-4)
+
+
+@pytest.mark.parametrize(("ends", "seed"), list(itertools.product(BOXES, range(2))))
+def test_the_gain_from_the_largest_norm_to_the_euclidean_one(ends, seed):
+    A, B, C, slopes = network(seed, *ends)
+    found = mixed_gain(A, B, C, slopes)
+    assert found.gain == pytest.approx(conic_value(A, B, C, slopes, per_input=True), rel=1e-4)
+    corners = np.array(list(itertools.product([-1.0, 1.0], repeat=3)))
+    for d in itertools.product(*zip(slopes.lower, slopes.upper, strict=True)):
+        answers = corners @ (C @ np.linalg.solve(np.eye(5) - np.array(d)[:, None] * A, np.array(d)[:, None] * B)).T
+        assert np.linalg.norm(answers, axis=1).max() <= found.gain * (1 + 1e-9)
+    assert max(row_gain(A, B, row, slopes).gain for row in C) <= found.gain * (1 + 1e-4)
 
 
 @pytest.mark.parametrize(("ends", "seed"), list(itertools.product(BOXES, range(3))))

@@ -10,6 +10,7 @@ from netgain.solvers.contractivity.logarithmic_norm import SlopeField
 from netgain.solvers.contractivity.slope_gradient_flow import SlopeGradientFlow
 from netgain.solvers.result import Limits
 from netgain.verify.comparison import ComparisonRequest, Row, Severity, Side
+from netgain.verify.contractivity import compare as compare_module
 from netgain.verify.contractivity.compare import (
     EXACT,
     GRADIENT,
@@ -160,6 +161,16 @@ def test_what_is_predicted_to_take_too_long_is_named_and_not_run():
     notes = {row.method: row.note for row in comparison.rows if row.value is None}
     assert "predicted to take" in notes["metric"]
     assert "predicted to take" in notes["pairs"]
+
+
+def test_what_there_is_at_an_interruption_is_compared(monkeypatch):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(compare_module, "pairs_upper_bound", interrupted)
+    methods = {row.method for row in compare_field(read(A=A3), ComparisonRequest()).rows}
+    assert methods >= {GRADIENT, EXACT, SEMIDEFINITE, "alternating ascent"}
+    assert not methods & {"pairs", "metric"}
 
 
 def test_a_proved_contradiction_would_be_told():

@@ -8,6 +8,7 @@ import pytest
 from netgain import layers
 from netgain.layers.formats.npz_field import field_of_arrays
 from netgain.solvers.result import Limits
+from netgain.verify.contractivity import flow as flow_module
 from netgain.verify.contractivity.euler_network import euler_network
 from netgain.verify.contractivity.flow import exponential_upper, flow
 from netgain.verify.contractivity.flow_certificate import (
@@ -134,6 +135,22 @@ def test_certificates_are_proved_anew_and_no_others(tmp_path):
     (tmp_path / "altered.json").write_text(text.replace('"duration": 0.5', '"duration": 0.25'))
     with pytest.raises(CertificateError, match="altered"):
         load_flow_certificate(tmp_path / "altered.json")
+
+
+def test_an_interruption_ends_what_is_under_way(monkeypatch):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(flow_module, "flow_bound", interrupted)
+    report = flow(GRAPHS["one layer"], 1.0, [1], limits=QUICK)
+    assert report.certificate is None
+    assert "interrupted" in report.bounds[-1].note
+    assert len(report.networks) == 1
+    monkeypatch.setattr(flow_module, "lipschitz", interrupted)
+    report = flow(GRAPHS["one layer"], 1.0, [1, 2], limits=QUICK)
+    assert report.proved
+    assert report.networks == ()
+    assert "Interrupted" in report.notes[-1]
 
 
 def test_fewer_pieces_and_no_inequality_where_time_is_short():

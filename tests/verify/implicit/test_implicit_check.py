@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 from netgain.solvers.implicit.diagonal_metric import diagonal_stability, euclidean_gain, metric_matrix, perron_metric
 from netgain.solvers.implicit.gain import exact_gain, majorant_gain
-from netgain.solvers.implicit.row_gain import row_gain
+from netgain.solvers.implicit.row_gain import mixed_gain, row_gain
 from netgain.solvers.implicit.weighted_log_norm import SlopeBox, least_log_norm, metzler_majorant
 from netgain.verify.implicit.check import (
     proved_majorant_gain,
+    proved_mixed_gain,
     proved_row_gain,
     proves_diagonal_metric,
     proves_euclidean_gain,
@@ -78,6 +79,10 @@ def test_gains_on_other_slopes_are_proved_and_lower_ones_are_not(seed, ends):
     proved = proved_row_gain(A, B, C[0], row.metric, row.inputs * (1 + 1e-8), pair)
     assert row.gain <= proved <= row.gain * (1 + 1e-7)
     assert proved_row_gain(A, B, C[0], row.metric, row.inputs * (1 - 1e-4), pair) is None
+    both = mixed_gain(A, B, C, slopes)
+    proved_both = proved_mixed_gain(A, B, C, both.metric, both.inputs * (1 + 1e-8), pair)
+    assert both.gain <= proved_both <= both.gain * (1 + 1e-7)
+    assert proved_mixed_gain(A, B, C, both.metric, both.inputs * (1 - 1e-4), pair) is None
     bound, z = majorant_gain(A, B, C, slopes)
     assert bound <= proved_majorant_gain(A, B, C, z * (1 + 1e-9) + 1e-12, pair) <= bound * (1 + 1e-7)
     assert proved_majorant_gain(A, B, C, z * (1 - 1e-8), pair) is None

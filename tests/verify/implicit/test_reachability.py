@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 from netgain.layers.activation import Clip, LeakyRelu, Relu, Sigmoid, Silu, Tanh
+from netgain.solvers.implicit.attack import attack
 from netgain.solvers.implicit.fixed_point import Method, fixed_point
 from netgain.solvers.implicit.gain import majorant_gain
+from netgain.solvers.implicit.network import equilibria
 from netgain.solvers.implicit.reachability import mixed_monotone_parts
 from netgain.solvers.implicit.weighted_log_norm import least_log_norm
 from netgain.verify.implicit.reachability import Reachability, pairwise_gains
@@ -91,9 +93,10 @@ def test_rounding_decides_nothing():
 @pytest.mark.parametrize("seed", range(4))
 def test_radii_are_certified_and_below_what_is_misclassified(seed):
     A, B, b, C, c = network(seed)
+    u = np.random.default_rng(seed).standard_normal((40, 4))
+    # Centred, so that more than one class occurs.
+    c = -equilibria(Reachability(A, B, b, C, 0 * c, Relu()).network).outputs(u).mean(axis=0)
     method = Reachability(A, B, b, C, c, Relu())
-    rng = np.random.default_rng(seed)
-    u = rng.standard_normal((40, 4))
     eta = method.embedding.weights
 
     def classes(u):
@@ -105,8 +108,12 @@ def test_radii_are_certified_and_below_what_is_misclassified(seed):
     assert np.any(radii > 0)
     assert method.certified(u, labels, radii * 0.999)[radii > 0].all()
     assert not method.certified(u, labels, radii * 1.02 + 1e-9)[radii < 3.9].any()
-    for corner in rng.choice([-1.0, 1.0], (60, 40, 4)):
+    for corner in np.random.default_rng(seed).choice([-1.0, 1.0], (60, 40, 4)):
         assert np.all((classes(u + 0.9999 * radii[:, None] * corner) == labels) | (radii == 0))
+    for radius in np.geomspace(0.01, 4.0, 12):
+        succeeded = attack(equilibria(method.network), u, labels, radius, np.inf).succeeded
+        assert not np.any(succeeded & (radii > radius * (1 + 1e-9)))
+    assert succeeded.any()
     assert np.all(method.radii(u, (labels + 1) % 3) == 0)
     # Boxes are nowhere wider than what the majorant says for all inputs.
     z = majorant_gain(A, B, C)[1] * (1 + 1e-9)

@@ -123,6 +123,28 @@ def test_the_worked_block():
     assert paper[0].value == pytest.approx(0.05, abs=1e-9)
 
 
+@pytest.mark.parametrize(("taps", "rate", "norms"), [
+    ((0.39, -0.7, -0.26), 0.99, (1.754386, 2.371527)),
+    ((0.39, -1.3, -0.26), 0.95, None),
+])
+def test_the_worked_kernel(taps, rate, norms):
+    """A circle of six pixels, each fed its own input: the rate by taps, and the norms of A^-1 in l2 and l_inf."""
+    kernel, own = np.array(taps).reshape(1, 1, 3), np.array([0.0, 1.0, 0.0]).reshape(1, 1, 3)
+    case = BlockFacts(StableBlock((kernel,), (own,), (), layers.LeakyRelu(0.2), 1.0, 4, Border.CIRCULAR), (1, 6))
+    found = search_block(case, LIMITS, 1.0)
+    assert best(found, Kind.INFINITY_RATE) == pytest.approx(rate, abs=1e-9)
+    inverse = np.linalg.inv(case.matrices[0])
+    assert best(found, Kind.EQUILIBRIUM) == pytest.approx(np.linalg.norm(inverse, 2), rel=1e-8)
+    assert best(found, Kind.EQUILIBRIUM_INFINITY) == pytest.approx(np.abs(inverse).sum(axis=1).max(), rel=1e-8)
+    if norms is not None:
+        assert best(found, Kind.EQUILIBRIUM) == pytest.approx(norms[0], abs=1e-6)
+        assert best(found, Kind.EQUILIBRIUM_INFINITY) == pytest.approx(norms[1], abs=1e-6)
+        # The M-matrix bound knows no signs: 1 / (0.7 - 0.39 - 0.26).
+        assert best(found, Kind.UNIFORM_GAIN_INFINITY) == pytest.approx(20, rel=1e-9)
+    paper = [claim for claim in found.claims if claim.kind is Kind.PAPER_CONDITIONS]
+    assert paper[0].value == pytest.approx(0.05, abs=1e-9)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_the_rate_of_tanh_on_a_bounded_set(seed):
     """Distances to the equilibrium decay at the claimed rate, in the claim's norm, for inputs on its sphere."""
@@ -180,3 +202,21 @@ def test_blocks_of_own_weights_have_gains_only():
     norms = [np.abs(np.eye(3) + 0.5 * np.diag(d) @ a).sum(axis=1).max() for a in stages
              for d in rng.choice([0.0, 1.0], (50, 3))]
     assert max(norms) <= max(claim.value for claim in claims if claim.kind is Kind.INFINITY_RATE) * (1 + 1e-12)
+
+
+def test_ctrl_c_keeps_what_was_found(monkeypatch):
+    def pressed(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("netgain.verify.stability.search.alternating_growth", pressed)
+    found = search_block(facts(-P, layers.LeakyRelu(0.1)), LIMITS, 1.0)
+    kinds = {claim.kind for claim in found.claims}
+    assert found.interrupted
+    assert any("Interrupted" in note for note in found.notes)
+    assert {Kind.SYMMETRIC_RATE, Kind.METRIC_RATE, Kind.EQUILIBRIUM, Kind.UNROLLED_GAIN} <= kinds
+    assert Kind.GROWTH not in kinds
+
+
+def test_what_was_not_found_is_said():
+    notes = search_block(facts(SWITCHED, layers.LeakyRelu(0.05)), LIMITS, 1.0).notes
+    assert any("none exists" in note for note in notes)
