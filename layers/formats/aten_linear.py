@@ -232,8 +232,8 @@ def _same(handler: Callable[[AtenOperation], Results], *names: str) -> dict[str,
 
 
 OPERATORS: dict[str, Callable[[AtenOperation], Results]] = {
-    **_same(identity, "alias.default", "clone.default", "detach.default", "contiguous.default", "lift_fresh_copy.default",
-            "_to_copy.default", "to.dtype", "to.dtype_layout", "to.device"),
+    **_same(identity, "alias.default", "clone.default", "detach.default", "contiguous.default",
+            "lift_fresh_copy.default", "_to_copy.default", "to.dtype", "to.dtype_layout", "to.device"),
     **_same(rearrangement, "view.default", "_unsafe_view.default", "reshape.default", "flatten.using_ints",
             "unflatten.int", "squeeze.default", "squeeze.dim", "squeeze.dims", "unsqueeze.default", "permute.default",
             "transpose.int", "t.default", "numpy_T.default", "mT.default", "movedim.int", "movedim.intlist",

@@ -30,7 +30,8 @@ def element_code(dtype: Any) -> int:
     import torch
 
     codes = {torch.float32: onnx.TensorProto.FLOAT, torch.float64: onnx.TensorProto.DOUBLE,
-             torch.int64: onnx.TensorProto.INT64, torch.int32: onnx.TensorProto.INT32, torch.bool: onnx.TensorProto.BOOL}
+             torch.int64: onnx.TensorProto.INT64, torch.int32: onnx.TensorProto.INT32,
+             torch.bool: onnx.TensorProto.BOOL}
     if dtype not in codes:
         raise Refusal(f"its result is {dtype}: a network in this type computes another function")
     return int(codes[dtype])

@@ -27,7 +27,8 @@ _HINTS = {
     **dict.fromkeys(("aten.layer_norm.default", "aten.native_layer_norm.default", "aten.group_norm.default",
                      "aten.native_group_norm.default", "aten.instance_norm.default"),
                     "it divides by a statistic of its input, which no slope interval bounds; use batch normalisation"),
-    **dict.fromkeys(("aten.native_dropout.default", "aten.dropout.default", "aten.bernoulli.p", "aten.bernoulli.default"),
+    **dict.fromkeys(("aten.native_dropout.default", "aten.dropout.default", "aten.bernoulli.p",
+                     "aten.bernoulli.default"),
                     "it drops entries at random, as in training; call module.eval(), or pass training=self.training to "
                     "a function"),
     **dict.fromkeys(("aten._native_batch_norm_legit_functional.default", "aten._native_batch_norm_legit.no_stats"),
@@ -142,9 +143,9 @@ class _Import:
                 raise Refusal(self._reason(node))
             elif all(self.values.get(fed.name) is not None for fed in node.all_input_nodes):
                 self.values[node.name] = self._apply(node)
-        except (Refusal, ShapeError, ValueError, IndexError) as error:
-            if isinstance(error, MismatchError):
-                raise
+        except MismatchError:
+            raise
+        except (Refusal, ValueError, IndexError) as error:
             self.offenders.append(f"{where}: {error}")
             self.values[node.name] = self._stand_in(node)
 
@@ -252,17 +253,21 @@ def _check_agreement(graph: Graph, module: "torch.nn.Module", example: "torch.Te
         values = graph.values(samples)
     expected = values[graph.output]
     single = example.dtype == torch.float32
-    ran = compare("the module", expected, _evaluated(module, {}, samples, example), values,
-                  SINGLE_TOLERANCE if single else DOUBLE_TOLERANCE, name)
+    try:
+        found = _evaluated(module, {}, samples, example)
+    except RuntimeError as error:  # tracing does not notice everything
+        raise ModelError(f"{name} can be traced, but not run on inputs of shape {tuple(example.shape)} and type "
+                         f"{example.dtype}: {error}") from error
+    ran = compare("the module", expected, found, values, SINGLE_TOLERANCE if single else DOUBLE_TOLERANCE, name)
     if single:
         held = {**dict(module.named_parameters()), **dict(module.named_buffers())}
         widened = {key: value.detach().double() for key, value in held.items() if value.is_floating_point()}
         try:
-            found = _evaluated(module, widened, samples, example.double())
+            precise = _evaluated(module, widened, samples, example.double())
         except RuntimeError:  # types that the module's code fixes, so that it gives no verdict in float64
-            found = None
-        if found is not None:
-            compare("the module in float64", expected, found, values, DOUBLE_TOLERANCE, name)
+            precise = None
+        if precise is not None:
+            compare("the module in float64", expected, precise, values, DOUBLE_TOLERANCE, name)
     if not ran:
         raise ModelError(f"{name} does not give finite values at zero, so the graph cannot be compared with it.")
 
@@ -277,7 +282,7 @@ def _evaluated(module: "torch.nn.Module", held: dict[str, "torch.Tensor"], sampl
     inputs = torch.from_numpy(filled).to(example)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        parts = [torch.func.functional_call(module, held, (part.clone(),)) for part in inputs.split(size)]
+        parts = [torch.func.functional_call(module, held, (part.clone(),)) for part in torch.split(inputs, size)]
     return np.asarray(torch.cat([_only(part) for part in parts]).cpu().numpy())[: len(samples)]
 
 
