@@ -190,9 +190,28 @@ class Cone:
     def gradient(self, forms: np.ndarray) -> np.ndarray:
         """<F_i, X> for every unknown, given the forms of X."""
         r = self._count
-        result: np.ndarray = self._gather @ (2 * np.einsum("fii->i", forms[:, r : 2 * r, :r]).real)
-        for metric, part in zip(self.metrics, self._slices, strict=True):
-            g = np.einsum("fanbn->ab", _split(forms[:, part, part], metric, metric)).real
+        values = np.einsum("fii->i", forms[:, r : 2 * r, :r]).real
+        return self._collected(values, [forms[:, part, part] for part in self._slices])
+
+    def gradient_at(self, x: np.ndarray) -> np.ndarray:
+        """The same given a Hermitian stack X itself, for less than its forms cost."""
+        values = [np.zeros(0)]
+        for rows in self.rows:
+            left = -rows.lower[:, None] * self._times(rows.maps, x)
+            left[:, rows.kept] += x[:, self._part(rows.block)]
+            value = np.zeros(len(rows.lower))
+            value[rows.kept] = np.einsum("fii->i", left[:, rows.kept, self._part(rows.block)]).real
+            for j, a in rows.maps.items():
+                value -= rows.upper * np.einsum("fri,fri->r", left[:, :, self._part(j)], np.conj(a)).real
+            values.append(value)
+        squares = [self._times(metric.maps, adjoint(self._times(metric.maps, x))) for metric in self.metrics]
+        return self._collected(np.concatenate(values), squares)
+
+    def _collected(self, values: np.ndarray, squares: list[np.ndarray]) -> np.ndarray:
+        """By unknown, from p_r X q_r^H by row and K X K^H by metric."""
+        result: np.ndarray = self._gather @ (2 * values)
+        for metric, square in zip(self.metrics, squares, strict=True):
+            g = np.einsum("fanbn->ab", _split(square, metric, metric)).real
             a, b = metric.triangle
             result[metric.unknowns] += metric.sign * np.where(a == b, 1, 2) * (g[a, b] + g[b, a]) / 2
         return result

@@ -220,7 +220,7 @@ class _Run:
             share = min(1.0, 4 * share)
         z = self.each(_inverse, m)
         if former is None:
-            trace = _total(cone.gradient(cone.forms(inverse)) for cone, inverse in zip(cones, z, strict=True))[self.rho]
+            trace = _total(self.each(Cone.gradient_at, cones, z))[self.rho]
             sign = 1 / trace / x[: self.rho] if self.signed else np.zeros(self.rho)
             return _Point(x, m, [inverse / trace for inverse in z], sign)
         known, point = former
@@ -268,7 +268,7 @@ class _Run:
         second = self.each(lambda a, d: _hermitian(a @ d), k, dy)
         second_sign = signed * dx[: self.rho] * dsign / lam
         right = target * target_gradient - cost
-        right -= _total(self.each(lambda cone, s: cone.gradient(cone.forms(s)), cones, second))
+        right -= _total(self.each(Cone.gradient_at, cones, second))
         right[: self.rho] -= second_sign
         dx = solve(right)
         corrected = dx

@@ -194,6 +194,14 @@ class NewtonSystem:
         u = self._layers[0]
         return np.append(self._by_group(2 * np.einsum("ii->i", forms.qp)), np.trace(x[u, u]))
 
+    def pairs(self, v: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """<F_i, v_a v_b^T> for pairs of columns of V and every multiplier, then for E, by rows."""
+        q = self._rows_times(self._upper_maps, v)
+        p = self._neurons(v, 0) if self._lower_maps is None else self._rows_times(self._lower_maps, v)
+        u = v[self._layers[0]]
+        products = self._by_group(p[:, a] * q[:, b] + p[:, b] * q[:, a])
+        return np.vstack([products, np.einsum("ip,ip->p", u[:, a], u[:, b])])
+
     def gradient_on_pattern(self, x: np.ndarray) -> np.ndarray:
         """The same for an X known on the chordal pattern only."""
         result = np.empty(self._rows[-1].stop)

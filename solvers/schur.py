@@ -11,7 +11,7 @@ _STRIP = 256
 
 
 def scaled_cholesky(matrix: np.ndarray) -> Solve | None:
-    """Solves with a positive definite matrix given by its lower triangle, which is scaled to unit diagonal in place.
+    """Solves, for vectors or columns, with a positive definite matrix given by its lower triangle; that is overwritten.
 
     Its factorisation is regularised as far as rounding demands; None if that does not suffice.
     """
@@ -29,6 +29,6 @@ def scaled_cholesky(matrix: np.ndarray) -> Solve | None:
         # The transpose is in the order LAPACK wants, so that its upper triangle is read where it lies.
         root, failed = dpotrf(matrix.T, lower=0, clean=0)
         if not failed:
-            return lambda right: scale * dpotrs(root, scale * right, lower=0)[0]
+            return lambda right: (scale * dpotrs(root, (scale * right.T).T, lower=0)[0].T).T
         shift = max(10 * shift, 1e-15)
     return None

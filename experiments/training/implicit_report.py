@@ -22,6 +22,7 @@ from netgain.verify.implicit.check import (
 )
 from netgain.verify.implicit.reachability import Reachability, implicit_network, pairwise_gains
 from netgain.verify.implicit.weighted_log_norm_check import least_proved_log_norm
+from netgain.verify.rounding import rounded_down, rounded_up
 
 from ..data import Dataset
 
@@ -169,7 +170,7 @@ def table(rows: dict[str, dict[str, Any]]) -> str:
         conditions = [text for key, text in _CONDITIONS if row.get(key)]
         proved = " and ".join(conditions) or ("not proved" if name in rows else "-")
         cells = [name, _percent(row.get("test_accuracy")), _number(row.get("log_norm")), proved]
-        cells += [_number(row.get(key)) for key in _NUMBERS]
+        cells += [_safe(key, row.get(key)) for key in _NUMBERS]
         cells += [_two(row, "fgsm", "pgd", radius) for radius in RADII]
         cells += [_two(row, "certified_boxes", "certified_gains", radius) for radius in RADII]
         cells += [_number(row.get("median_radius")), _number(row.get("seconds"))]
@@ -179,6 +180,13 @@ def table(rows: dict[str, dict[str, Any]]) -> str:
 
 def _percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.2f} %"
+
+
+def _safe(key: str, value: float | None) -> str:
+    """A witness rounded down, a bound rounded up."""
+    if value is None:
+        return "-"
+    return (rounded_down if key.startswith("witness") else rounded_up)(value, 4)
 
 
 def _number(value: float | None) -> str:
