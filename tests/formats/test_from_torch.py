@@ -3,10 +3,11 @@
 import copy
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
-from netgain.layers import MismatchError, ModelError, UnsupportedModelError, from_torch
+from netgain.layers import MismatchError, ModelError, UnsupportedModelError, from_torch, load
 from netgain.layers.formats import torch_module
 from netgain.verify import lipschitz
 
@@ -112,6 +113,26 @@ def test_weights_and_numbers_are_those_of_torch(dtype):
     assert np.array_equal(affine.weight, module[0].weight.detach().double().numpy())
     assert np.array_equal(affine.bias, module[0].bias.detach().double().numpy())
     assert float(leaky.slope) == torch.tensor(0.1, dtype=dtype).double().item()
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn", "residual"])
+def test_the_graph_is_that_of_the_exported_file(tmp_path, name):
+    torch.manual_seed(1)
+    shape, make = BANK[name]
+    module = make()
+    module(torch.zeros(2, *shape))
+    settled(module)
+    path, training = tmp_path / "net.onnx", torch.onnx.TrainingMode.EVAL
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(module, (torch.zeros(2, *shape),), str(path), dynamo=False, input_names=["x"],
+                          dynamic_axes={"x": {0: "batch"}}, opset_version=17, training=training)
+    graph, exported = from_torch(module, torch.zeros(2, *shape)), load(path)
+    x = np.random.default_rng(0).standard_normal((4, *shape))
+    # Folded normalisations are rounded to float32 by the exporter.
+    np.testing.assert_allclose(graph.forward(x), exported.forward(x), rtol=1e-5, atol=1e-6)
+    if name == "mlp":
+        assert graph.digest == exported.digest
 
 
 def test_the_bound_of_a_module_is_proved():
