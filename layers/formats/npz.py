@@ -366,6 +366,11 @@ def _state_space(k: int, parts: _Parts, bias: np.ndarray | None) -> Layer:
     return StateSpace(A, B, C, D, bias)
 
 
+def _reason(error: Exception) -> str:
+    """The library's words, without advice to read pickles: those are refused whatever they hold."""
+    return "it holds pickled objects, or is of another kind" if "pickle" in str(error) else str(error).rstrip(".")
+
+
 def _arrays(path: Path) -> dict[str, np.ndarray]:
     try:
         with path.open("rb") as stream:
@@ -377,7 +382,7 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
     except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         if isinstance(error, ModelError):
             raise
-        raise ModelError(f"{path} is no numpy archive of plain arrays, or it is cut short: {error}.") from None
+        raise ModelError(f"{path} is no numpy archive of plain arrays, or it is cut short: {_reason(error)}.") from None
     if bad := [key for key, value in content.items() if not isinstance(value, np.ndarray)]:
         raise ModelError(f"{path}: these members are no arrays: {', '.join(bad)}.")
     return content
