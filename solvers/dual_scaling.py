@@ -38,10 +38,12 @@ _FAR = 5.0
 # Directions treated exactly: of the path's tangent at each end, of the Newton step at each end, and of what shortens
 # the step that these give.
 _OF_TANGENT, _OF_NEWTON, _OF_STEP = 8, 4, 8
-_LANCZOS_STEPS = 40
+_LANCZOS_STEPS = 30
 _APART = 0.4
 # Below this order several threads of BLAS cost more than they bring.
 _WORTH_THREADS = 2000
+# Seconds of looking how busy the cores are.
+_GLANCE = 0.1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,8 +75,10 @@ class DualScaling:
     @staticmethod
     def _threads(order: int) -> int:
         """As many as there are idle cores: threads of BLAS wait for each other, and one without a core delays all."""
-        idle = (psutil.cpu_count() or 1) - psutil.getloadavg()[0]
-        return max(1, round(idle)) if order > _WORTH_THREADS else 1
+        if order <= _WORTH_THREADS:
+            return 1
+        idle = (psutil.cpu_count() or 1) * (1 - psutil.cpu_percent(interval=_GLANCE) / 100)
+        return max(1, round(idle))
 
     def solve(self, scaled: Scaled, limits: Limits, on_progress: OnProgress | None = None) -> Solution:
         """Multipliers within `limits.tolerance` of the optimum, or the best found when stopped.
