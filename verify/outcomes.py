@@ -61,8 +61,8 @@ def failures_explained() -> Iterator[None]:
                                  "--solver closed-form needs least.")
     except (ArithmeticError, np.linalg.LinAlgError) as error:
         # Errors of overflow begin with the number that the system gives them.
-        reason = error.args[-1] if error.args else error
-        fail(ExitCode.NUMERICAL, f"The numbers of this model are out of reach: {reason}")
+        why = error.args[-1] if error.args else error
+        fail(ExitCode.NUMERICAL, f"The numbers of this model are out of reach: {why}")
     except BrokenPipeError:
         raise
     except OSError as error:
