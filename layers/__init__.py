@@ -34,6 +34,7 @@ from .errors import ShapeError as ShapeError
 from .errors import UnsupportedModelError as UnsupportedModelError
 from .formats import Source as Source
 from .formats import describe_source as describe_source
+from .formats import from_torch as from_torch
 from .formats import load as load
 from .formats import load_field as load_field
 from .formats import load_stable as load_stable

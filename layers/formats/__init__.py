@@ -22,6 +22,7 @@ from .npz_stable import save_stable_npz as save_stable_npz
 from .onnx_file import external_files
 from .onnx_import import load_onnx as load_onnx
 from .torch_implicit import load_torch as load_torch
+from .torch_module import from_torch as from_torch
 
 READERS: dict[str, tuple[str, Callable[[Path], Graph]]] = {
     ".onnx": ("ONNX", load_onnx),

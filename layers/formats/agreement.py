@@ -11,6 +11,7 @@ import onnx
 
 from ..errors import MismatchError, ModelError
 from ..graph import Graph
+from ..layer import Shape
 
 SCALES = (0.1, 1.0, 10.0, 100.0)
 SAMPLES = 3
@@ -36,10 +37,7 @@ def check_agreement(graph: Graph, model: onnx.ModelProto, source: str) -> None:
     batched = len(axes) > 1
     dtype = onnx.helper.tensor_dtype_to_np_dtype(entry.type.tensor_type.elem_type)
     shape = graph.shape(graph.input)
-    random = np.random.default_rng(20260101)
-    samples = np.concatenate([np.zeros((1, *shape)), *(s * random.standard_normal((SAMPLES, *shape)) for s in SCALES)])
-    # Both sides must see the same inputs, so they are rounded to the file's precision first.
-    samples = samples.astype(dtype).astype(np.float64)
+    samples = sample_inputs(shape, dtype)
     with np.errstate(all="ignore"):
         values = graph.values(samples)
     expected = values[graph.output]
@@ -63,9 +61,19 @@ def check_agreement(graph: Graph, model: onnx.ModelProto, source: str) -> None:
                 failures.append(f"{name}: {type(error).__name__}: {error}")
                 continue
         tolerance = SINGLE_TOLERANCE if element == np.float32 else DOUBLE_TOLERANCE
-        ran += _compare(name, expected, found, values, tolerance, source)
+        ran += compare(name, expected, found, values, tolerance, source)
     if not ran:
         raise ModelError(f"{source} could not be run for comparison, so it is not trusted: " + "; ".join(failures))
+
+
+def sample_inputs(shape: Shape, dtype: Any) -> np.ndarray:
+    """Zero and seeded normal samples of several sizes, in float64.
+
+    Both sides of a comparison must see the same inputs, so they are rounded to the precision of the other side.
+    """
+    random = np.random.default_rng(20260101)
+    samples = np.concatenate([np.zeros((1, *shape)), *(s * random.standard_normal((SAMPLES, *shape)) for s in SCALES)])
+    return samples.astype(dtype).astype(np.float64)
 
 
 def _run(evaluate: Evaluator, samples: np.ndarray, batched: bool, one_by_one: bool) -> np.ndarray:
@@ -76,9 +84,12 @@ def _run(evaluate: Evaluator, samples: np.ndarray, batched: bool, one_by_one: bo
     return np.stack([evaluate(sample) for sample in samples])
 
 
-def _compare(name: str, expected: np.ndarray, found: np.ndarray, values: dict[str, Any],
-             tolerance: tuple[float, float], source: str) -> bool:
-    """Whether the evaluator gave finite values to compare with; some of its formulas overflow for large inputs."""
+def compare(name: str, expected: np.ndarray, found: np.ndarray, values: dict[str, Any],
+            tolerance: tuple[float, float], source: str) -> bool:
+    """Whether the evaluator gave finite values to compare with; some of its formulas overflow for large inputs.
+
+    **Raises:** `MismatchError` if they are not those that the graph gave.
+    """
     if found.shape != expected.shape:
         raise MismatchError(f"{source}: for {len(expected)} samples the graph's output has shape {expected.shape}, "
                             f"that of {name} {found.shape}.")

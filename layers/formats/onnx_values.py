@@ -72,9 +72,13 @@ class Emitter:
         self.builder_input = self.builder.input(shape, name)
         return Tensor(self.builder_input, shape, dtype)
 
+    def maker(self, node: str) -> tuple[Layer | None, tuple[str, ...]]:
+        """The layer whose value the node is, and the nodes that feed it; None for the network's input."""
+        return self._layers.get(node, (None, ()))
+
     def bare_affine(self, x: Tensor) -> tuple[Affine, Tensor] | None:
         """The affine layer without bias that makes x, and the layer's input; None if x is made otherwise."""
-        layer, inputs = self._layers.get(x.node, (None, ()))
+        layer, inputs = self.maker(x.node)
         if not isinstance(layer, Affine) or layer.bias is not None:
             return None
         return layer, Tensor(inputs[0], self.builder.shape(inputs[0]), x.dtype)
