@@ -4,7 +4,7 @@ import dataclasses
 import math
 
 import numpy as np
-from netgain.layers import Activation, Graph, MaxPool
+from netgain.layers import Activation, FixedPoint, Graph, MaxPool
 from netgain.layers.dynamics import Dynamics, lower
 
 from .memory import available_memory
@@ -46,8 +46,9 @@ def summarise(graph: Graph) -> tuple[NodeSummary, ...]:
     rows = []
     for node in graph.order:
         layer, slopes = graph.layer(node), ""
-        if isinstance(layer, Activation):
-            interval = layer.slopes(graph.shape(node))
+        neurons = layer.activation if isinstance(layer, FixedPoint) else layer
+        if isinstance(neurons, Activation):
+            interval = neurons.slopes(graph.shape(node))
             low, high = float(np.min(interval.lower)), float(np.max(interval.upper))
             slopes = f"[{low:.6g}, {high:.6g}]" + (f", groups of {interval.coupled}" if interval.coupled > 1 else "")
         elif isinstance(layer, MaxPool):

@@ -33,6 +33,9 @@ class Stage(enum.Enum):
     PROVE = "proving"
     WITNESS = "searching a witness"
 
+INTERRUPTED_SEARCH = "Interrupted during the search for lower bounds."
+"""The note of a report that lacks a witness since Ctrl-C was pressed."""
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LipschitzReport:
@@ -144,7 +147,7 @@ def lipschitz(
                 announce(Stage.WITNESS)
                 slope_bound, witness = _lower_bounds(graph, neuron, seed, min(remaining, _LONGEST_SEARCH))
             except KeyboardInterrupt:
-                notes.append("Interrupted during the search for lower bounds.")
+                notes.append(INTERRUPTED_SEARCH)
             except UndecidedError as error:
                 notes.append(f"The witness was not proved: {error}")
             seconds["lower"] = time.perf_counter() - begin - sum(seconds.values())

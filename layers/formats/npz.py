@@ -367,8 +367,8 @@ def _state_space(k: int, parts: _Parts, bias: np.ndarray | None) -> Layer:
 
 
 def _reason(error: Exception) -> str:
-    """The library's words, without advice to read pickles: those are refused whatever they hold."""
-    return "it holds pickled objects, or is of another kind" if "pickle" in str(error) else str(error).rstrip(".")
+    # numpy takes whatever it does not know for a pickle, and advises to open it unsafely.
+    return "it holds none" if "pickled" in str(error) else str(error).rstrip(".")
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:

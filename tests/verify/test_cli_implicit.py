@@ -88,3 +88,13 @@ def test_usage(model, tmp_path):
     plain = run("implicit", tmp_path / "plain.npz", "--certificate", tmp_path / "c.json")
     assert plain.exit_code == 3
     assert "no implicit layer" in plain.stderr
+
+
+def test_files_that_are_no_networks_are_refused_in_plain_words(tmp_path):
+    np.savez(tmp_path / "nan.npz", A=np.full((2, 2), np.nan), B=B1, C=C1, activation="relu")
+    (tmp_path / "text.npz").write_text("hello")
+    for name, said in (("nan.npz", "file damaged?\n"), ("text.npz", "it holds none.\n")):
+        result = run("implicit", tmp_path / name)
+        assert result.exit_code == 3
+        assert result.stderr.endswith(said)
+        assert "allow_pickle" not in result.stderr

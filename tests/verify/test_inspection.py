@@ -9,6 +9,7 @@ from netgain.layers import (
     Add,
     Affine,
     Convolution,
+    FixedPoint,
     Flatten,
     Graph,
     GraphBuilder,
@@ -88,3 +89,10 @@ def test_every_mode_is_predicted_or_says_why_not() -> None:
 def test_softmax_is_one_group() -> None:
     graph = sequential((3,), [Affine(np.eye(3)), Softmax(), Affine(np.eye(3))])
     assert any("groups of 3" in node.slopes for node in inspect(graph).nodes)
+
+
+def test_neurons_of_implicit_layers_are_counted() -> None:
+    layers = [Affine(np.ones((4, 2))), FixedPoint(Affine(np.eye(4) / 2), LeakyRelu(0.1)), Affine(np.ones((1, 4)))]
+    inspection = inspect(sequential((2,), layers))
+    assert inspection.neurons == 4
+    assert [node.slopes for node in inspection.nodes if node.slopes] == ["[0.1, 1]"]

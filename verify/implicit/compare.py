@@ -18,7 +18,7 @@ from netgain import layers
 from netgain.layers import Graph
 from netgain.layers.formats import archive_keys
 from netgain.solvers.contractivity.logarithmic_norm import SlopeField
-from netgain.solvers.result import Limits
+from netgain.solvers.result import Limits, Status
 from threadpoolctl import threadpool_limits
 
 from ..comparison import Comparison, ComparisonRequest, Finding, Kind, Row, Severity, Side, crossings
@@ -32,6 +32,7 @@ from .unrolling import UnrolledStep, converging_step, unroll
 GAIN, FLOW = "L", "mu"
 DEPTHS = (1, 2, 4, 8, 16)
 _SLACK = 1e-9
+_EARLY = (Status.TIME_LIMIT, Status.ITERATION_LIMIT, Status.STALLED)
 
 
 def compare_implicit(
@@ -95,7 +96,11 @@ def _unrolled_row(graph: Graph, depth: int, steps: dict[str, UnrolledStep], time
     unrolled = unroll(graph, depth, steps)
     report = lipschitz(unrolled, limits=Limits(time_limit=time_limit), lower_bounds=False)
     seconds = time.perf_counter() - begin
-    note = f"at best {report.solution.dual_bound:.7g}" if report.solution.dual_bound > 0 else "; ".join(report.notes)
+    said = [f"at best {report.solution.dual_bound:.7g}"] if report.solution.dual_bound > 0 else list(report.notes)
+    if report.solution.status in _EARLY:
+        why = report.solution.status.name.lower().replace("_", " ")
+        said.append(f"the solver stopped early ({why}): not the least")
+    note = "; ".join(said)
     return Row(view, quantity, "semidefinite", report.upper if report.proved else None, Side.UPPER, report.proved,
                seconds, note)
 

@@ -45,7 +45,9 @@ def largest_norm_witness(graph: Graph, loop_metrics: Mapping[str, np.ndarray], *
         x = x + 10.0 ** (-0.5 - 1.6 * progress) * size * gradient / np.maximum(length, 1e-300)
         if time.perf_counter() > deadline:
             break
-    return _pair(graph, best, direction, size, loop_metrics)
+    # Where the gradient is zero, as in a network that does not depend on its input, any direction will do.
+    still = ~np.any(direction.reshape((starts, -1)), axis=1).reshape(scales.shape)
+    return _pair(graph, best, np.where(still, np.ones(shape), direction), size, loop_metrics)
 
 
 def _steepest(here: Linearisation) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -16,13 +16,13 @@ from netgain.solvers.implicit.row_gain import row_gain
 from netgain.solvers.implicit.state_bound import state_bound
 from netgain.solvers.implicit.weighted_log_norm import SlopeBox
 from netgain.solvers.implicit.well_posedness import Condition
-from netgain.solvers.result import Limits
+from netgain.solvers.result import Limits, Status
 from threadpoolctl import threadpool_limits
 
 from ..balls import BALLS, precision
 from ..constraints import Rows, constraint_rows
 from ..enclosure import Enclosure
-from ..lipschitz import LipschitzReport, lipschitz
+from ..lipschitz import INTERRUPTED_SEARCH, LipschitzReport, lipschitz
 from ..lower_bound import UndecidedError, Witness
 from .certificate import (
     ImplicitCertificate,
@@ -107,7 +107,8 @@ def implicit(
     """Proofs of well-posedness, rates of iterations and gains of a graph with implicit layers.
 
     **Arguments:** `limits`: tolerance of the l2 bound, and seconds for everything; `lower_bounds`: whether witnesses
-    are sought; `on_stage`: told what is going on.
+    are sought; `on_stage`: told what is going on. Once the l2 gain is bounded, a KeyboardInterrupt ends the search for
+    more, and what was found is proved.
 
     **Raises:** `ModelError` if the graph has no implicit layer, or a layer without a constraint.
     """
@@ -140,20 +141,27 @@ def implicit(
         bound = lipschitz(graph, None, share, seed=seed, lower_bounds=lower_bounds)
         clock.lap("l2")
         notes += bound.notes
-        outputs = None
-        if (plain := plain_network(rows)) is not None and bound.certificate is not None:
+        outputs, interrupted = None, bound.solution.status is Status.INTERRUPTED or INTERRUPTED_SEARCH in bound.notes
+        if (plain := plain_network(rows)) is not None and bound.certificate is not None and not interrupted:
             say("bounding the l_inf gain by output")
-            outputs = _outputs(rows, plain, found[0], clock, notes)
+            try:
+                outputs = _outputs(rows, plain, found[0], clock, notes)
+            except KeyboardInterrupt:
+                interrupted = True
+                notes.append("Interrupted while the l_inf gain was bounded by output.")
             clock.lap("l_inf by output")
         gains += _from_certificates(rows, bound, outputs, largest)
         witness = None
         metrics = {layer.node: report.proof.metric for layer, report in zip(rows.loops, found, strict=True)
                    if report.proof.metric is not None}
-        if lower_bounds:
+        if lower_bounds and not interrupted:
             say("searching a witness")
-            witness = _witness(graph, metrics, seed, min(_WITNESS_SHARE, clock.left), notes)
-            gains += _below(bound, witness)
+            try:
+                witness = _witness(graph, metrics, seed, min(_WITNESS_SHARE, clock.left), notes)
+            except KeyboardInterrupt:
+                notes.append("Interrupted while a witness for the l_inf gain was sought.")
             clock.lap("witness")
+        gains += _below(bound, witness)
         say("checking")
         certificate = ImplicitCertificate(graph.digest, tuple(report.proof for report in found), largest, outputs,
                                           bound.certificate)

@@ -95,3 +95,10 @@ def test_archives_of_implicit_networks_are_told_from_fields(tmp_path):
     assert kind_of(tmp_path / "net.npz") is IMPLICIT
     assert kind_of(tmp_path / "layers.npz") is IMPLICIT
     assert kind_of(tmp_path / "field.npz") is not IMPLICIT
+
+
+def test_a_bound_of_steps_that_ran_out_of_time_says_so():
+    graph = network(random_matrix(3, 30, 0.5), np.ones((30, 20)), np.ones((4, 30)))
+    compared = compare_implicit(graph, ComparisonRequest(time_limit=1e-2))
+    deep = [row for row in compared.rows if row.quantity == f"L_{DEPTHS[-1]}"]
+    assert [row.note.endswith("not the least") for row in deep] == [True]

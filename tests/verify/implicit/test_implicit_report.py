@@ -229,3 +229,24 @@ def test_files_that_say_something_else(change, tmp_path):
     (tmp_path / "sealed.json").write_text(json.dumps(sealed(body)))
     with pytest.raises(CertificateError):
         load_implicit_certificate(tmp_path / "sealed.json")
+
+
+@pytest.mark.parametrize("place", ["row_gain", "largest_norm_witness"])
+def test_what_was_proved_before_an_interruption_is_kept(place, monkeypatch):
+    def interrupt(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"netgain.verify.implicit.report.{place}", interrupt)
+    found = implicit(BANK["published"])
+    assert any("Interrupted" in note for note in found.notes)
+    assert found.best(EUCLIDEAN).value == pytest.approx(2.27427, abs=1e-4)
+    assert found.best(EUCLIDEAN, upper=False).value > 2.2
+    assert check_implicit(found.certificate, BANK["published"]).proved
+
+
+@pytest.mark.parametrize(("B", "C"), [(0 * B1, C1), (B1, 0 * C1)])
+def test_a_network_that_does_not_depend_on_its_input_has_the_gain_zero(B, C):
+    found = implicit(network(A1, B, C))
+    assert found.verdict is WellPosedness.PROVED
+    assert found.best(LARGEST).value < 1e-6
+    assert all(gain.value == 0 for gain in found.gains if not gain.upper)
