@@ -28,9 +28,10 @@ def parameter(values: Any, name: str) -> np.ndarray:
         raise ModelError(f"`{name}` has dtype {given.dtype} and holds numbers longer than float64.")
     bad = array.size - int(np.count_nonzero(np.isfinite(array)))
     if bad:
+        entries = "1 entry that is" if bad == 1 else f"{bad} entries that are"
         raise ModelError(
-            f"`{name}` of shape {array.shape} has {bad} entries that are NaN or infinite; "
-            "a bound needs finite weights. Was the training divergent, or the file damaged?"
+            f"`{name}` of shape {array.shape} has {entries} NaN or infinite; a bound needs finite weights. Perhaps the "
+            "training diverged, or the file is damaged."
         )
     array.setflags(write=False)
     return array

@@ -60,7 +60,9 @@ def failures_explained() -> Iterator[None]:
         fail(ExitCode.NUMERICAL, f"Out of memory{reason}. `netgain inspect` predicts what a model needs; "
                                  "--solver closed-form needs least.")
     except (ArithmeticError, np.linalg.LinAlgError) as error:
-        fail(ExitCode.NUMERICAL, f"The numbers of this model are out of reach: {error}")
+        # Errors of overflow begin with the number that the system gives them.
+        why = error.args[-1] if error.args else error
+        fail(ExitCode.NUMERICAL, f"The numbers of this model are out of reach: {why}")
     except BrokenPipeError:
         raise
     except OSError as error:

@@ -88,6 +88,17 @@ def test_all_that_is_wrong_is_said_at_once(tmp_path, arrays, texts):
             load_field(written(tmp_path, **arrays))
 
 
+@pytest.mark.parametrize(("content", "said"), [
+    (b"hello", "it holds none"), (b"PK\3\4 cut", "File is not a zip file"),
+])
+def test_files_that_are_no_archives_are_refused_without_advice_to_trust_them(tmp_path, content, said):
+    (tmp_path / "field.npz").write_bytes(content)
+    with pytest.raises(ModelError, match=said) as refused:
+        load_field(tmp_path / "field.npz")
+    assert "unsafely" not in str(refused.value)
+    assert not str(refused.value).endswith("..")
+
+
 def test_networks_are_read_as_ever(tmp_path):
     """Keys of networks make a network, also where A1 is among them; any of them may be a field."""
     network = written(tmp_path, W1=WIDE, layer2="relu", W3=E)

@@ -154,7 +154,7 @@ def test_shapes_that_do_not_fit_are_named(layer, shapes, message):
     (lambda: Affine(normal(3)), r"matrix \(out, in\), got \(3,\)"),
     (lambda: Affine(normal(0, 3)), "non-empty"),
     (lambda: Affine(normal(2, 3), axis=1), "counted from the end"),
-    (lambda: Affine(np.array([[np.nan]])), r"`weight` of shape \(1, 1\) has 1 entries that are NaN"),
+    (lambda: Affine(np.array([[np.nan]])), r"`weight` of shape \(1, 1\) has 1 entry that is NaN"),
     (lambda: Affine(np.ones((1, 1)), np.array([np.inf])), "`bias`"),
     (lambda: Affine(np.ones((1, 1), dtype=complex)), "dtype complex128"),
     (lambda: Affine(np.array([[True]])), "dtype bool"),

@@ -44,7 +44,7 @@ _SLACK = 1e-6
 # Metrics of implicit networks are widened by these until the checker proves them.
 _MARGINS = (1e-6, 1e-5, 1e-4, 1e-3)
 _MOST_IMPLICIT = 60
-_MOST_FLOW = 60
+_MOST_FLOW = 128
 
 _CLAIMS = {
     ClaimKind.GROWTH: (_STEP, _RATE, "slopes that grow", Side.LOWER),

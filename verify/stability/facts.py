@@ -36,12 +36,22 @@ class BlockFacts:
 
     @property
     def dense(self) -> bool:
-        """Whether matrices may be written out, and are exact: taps of a small image wrapped around might be added."""
+        """Whether matrices may be written out, and are exact."""
+        return not self.obstacle
+
+    @property
+    def obstacle(self) -> str:
+        """Why matrices are not written out, as a clause; empty if they are."""
+        if self.size > DENSE:
+            return f"the state has {self.size} entries, and matrices are written out up to {DENSE}"
+        if (read := math.prod(self.input_shape)) > _WIDEST:
+            return f"the input has {read} entries, and matrices are written out up to {_WIDEST}"
         a, b = self.block.states[0], self.block.inputs[0]
         reach = [max(x, y) for x, y in zip(a.shape[2:], b.shape[2:], strict=True)]
-        apart = all(extent <= size for extent, size in zip(reach, self.input_shape[1:], strict=True))
-        read = math.prod(self.input_shape)
-        return self.size <= DENSE and read <= _WIDEST and (not self.block.convolutional or apart)
+        # Taps of a small image wrapped around might be added to each other.
+        if any(extent > size for extent, size in zip(reach, self.input_shape[1:], strict=True)):
+            return f"the kernel of extents {tuple(reach)} is larger than the image {tuple(self.input_shape[1:])}"
+        return ""
 
     @functools.cached_property
     def matrices(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -91,8 +91,9 @@ def _search(
     keep(_conditions(facts))
     keep(_infinity(facts))
     if not facts.dense:
-        notes.append(f"The state has {facts.size} entries, too many for dense matrices: rates are those of the "
-                     "weighted l_inf norm by channels, and slopes of growth were not searched.")
+        unit = "channels" if facts.block.convolutional else "units"
+        notes.append(f"Not treated as dense matrices, as {facts.obstacle}: rates are those of the weighted l_inf norm "
+                     f"by {unit}, and slopes of growth were not searched.")
     elif not facts.block.shared:
         notes.append("The stages have weights of their own: there is no equilibrium, and rates are stated only in "
                      "norms that all stages share.")

@@ -217,6 +217,26 @@ def test_ctrl_c_keeps_what_was_found(monkeypatch):
     assert Kind.GROWTH not in kinds
 
 
+@pytest.mark.parametrize(("depth", "gain"), [(1, 1.126307), (2, 1.481164), (5, 2.069472)])
+def test_the_worked_block_unrolled(depth, gain):
+    """Gains of so many ReLU steps grow with the depth, and stay below the one of every depth, 3.748988."""
+    report = search_block(facts(-P, layers.Relu(), depth=depth), LIMITS, 1.0).unrolled
+    assert report.upper == pytest.approx(gain, rel=1e-5)
+    assert report.lower <= report.upper
+
+
+@pytest.mark.parametrize(("state", "reads", "extents", "shape", "said"), [
+    (401, 1, (), (1,), "the state has 401 entries"),
+    (2, 8193, (), (8193,), "the input has 8193 entries"),
+    (1, 1, (5,), (1, 3), r"the kernel of extents (5,) is larger than the image (3,)"),
+])
+def test_why_matrices_are_not_written_out(state, reads, extents, shape, said):
+    a, b = np.zeros((state, state, *extents)), np.ones((state, reads, *extents))
+    case = BlockFacts(StableBlock((a,), (b,), (), layers.Relu(), 1.0, 1), shape)
+    assert not case.dense
+    assert said in case.obstacle
+
+
 def test_what_was_not_found_is_said():
     notes = search_block(facts(SWITCHED, layers.LeakyRelu(0.05)), LIMITS, 1.0).notes
     assert any("none exists" in note for note in notes)

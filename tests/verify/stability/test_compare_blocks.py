@@ -54,6 +54,14 @@ def test_slopes_of_zero_leave_no_implicit_network():
     assert "singular" in row.note
 
 
+def test_the_flow_of_a_wide_block_is_enclosed_in_the_time_given():
+    """As many units as the committed block; worst slopes and proved bound enclose mu, equal here as A = -a I."""
+    block = StableBlock((-0.5 * np.eye(64),), (np.eye(64),), (), layers.LeakyRelu(0.2), 1.0, 2)
+    comparison = compare_blocks(StableNetwork((block,), (64,), "wide"), ComparisonRequest(time_limit=10))
+    assert max(values(comparison, "mu", Side.LOWER)) == pytest.approx(-0.1, abs=1e-6)
+    assert min(values(comparison, "mu", Side.UPPER)) == pytest.approx(-0.1, abs=1e-4)
+
+
 def test_bounds_that_exclude_each_other_are_found():
     comparison = compare_blocks(network(layers.LeakyRelu(0.5)), ComparisonRequest(time_limit=20))
     rows = list(comparison.rows)
