@@ -63,8 +63,7 @@ def implicit_of_arrays(arrays: _Arrays, name: str) -> Graph:
             return implicit_network(values, activation, name)
         except ModelError as error:
             problems.append(str(error))
-    said = "; ".join(problem.rstrip(".") for problem in problems)
-    raise ModelError(said if said.endswith("?") else said + ".")
+    raise ModelError("; ".join(problem.rstrip(".") for problem in problems) + ".")
 
 
 def implicit_network(values: _Arrays, activation: Elementwise, name: str) -> Graph:

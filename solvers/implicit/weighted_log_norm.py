@@ -117,9 +117,12 @@ def _by_end(A: Array, eta: Array, slopes: SlopeBox) -> Array:
     if slopes.neurons != len(A):
         raise ValueError(f"A has {len(A)} rows and the slopes are of {slopes.neurons} neurons.")
     diagonal = np.diagonal(A)
-    beside = (np.abs(A) @ eta - np.abs(diagonal) * eta) / eta
+    with np.errstate(over="ignore"):
+        beside = (np.abs(A) @ eta - np.abs(diagonal) * eta) / eta
     ends = np.stack([slopes.lower, slopes.upper])
-    return np.asarray(ends * diagonal + np.abs(ends) * np.maximum(beside, 0))
+    with np.errstate(over="ignore", invalid="ignore"):
+        rows = ends * diagonal + np.abs(ends) * np.maximum(beside, 0)
+    return np.where(np.isnan(rows), np.inf, rows)  # beyond float64: no bound
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -93,8 +93,16 @@ def test_usage(model, tmp_path):
 def test_files_that_are_no_networks_are_refused_in_plain_words(tmp_path):
     np.savez(tmp_path / "nan.npz", A=np.full((2, 2), np.nan), B=B1, C=C1, activation="relu")
     (tmp_path / "text.npz").write_text("hello")
-    for name, said in (("nan.npz", "file damaged?\n"), ("text.npz", "it holds none.\n")):
+    for name, said in (("nan.npz", "file is damaged.\n"), ("text.npz", "it holds none.\n")):
         result = run("implicit", tmp_path / name)
         assert result.exit_code == 3
         assert result.stderr.endswith(said)
         assert "allow_pickle" not in result.stderr
+
+
+def test_weights_whose_norms_leave_the_range_of_float64_are_open_in_valid_json(tmp_path):
+    A = np.array([[0.02, -0.03, 0.13], [0.02, -0.11, 0.07], [0.26, 0.19, -0.14]]) * 1e300
+    np.savez(tmp_path / "net.npz", A=A, B=np.eye(3), C=np.eye(3), activation="relu")
+    result = run("implicit", tmp_path / "net.npz", "--json")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["verdict"] == "open"

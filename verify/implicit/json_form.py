@@ -62,7 +62,7 @@ def _layer(layer: LayerReport) -> dict[str, Any]:
         "verdict": layer.verdict.name.lower(),
         "weights": None if norm is None else norm.weights.tolist(),
         "log_norm": None if norm is None else norm.log_norm,
-        "least_log_norm": {"value": layer.least.value, "below": layer.least.below},
+        "least_log_norm": {"value": number_or_null(layer.least.value), "below": number_or_null(layer.least.below)},
         "metric": None if metric is None else metric.tolist(),
         "witness": None if layer.witness is None else layer.witness.tolist(),
         "conditions": [
