@@ -56,6 +56,18 @@ def test_gain_of_the_two_by_two_fact():
     assert euclidean_gain(A1, B1, C1).gain == pytest.approx(2.27427, abs=1e-5)
 
 
+def test_one_multiplier_for_all_neurons_gives_more_for_the_two_by_two_fact():
+    def squared(log):  # the least tau for L = exp(log) I, by the Schur complement
+        scale = np.exp(log)
+        corner = scale * metric_matrix(A1, np.ones(2)) - C1.T @ C1
+        if np.linalg.eigvalsh(corner)[0] <= 0:
+            return np.inf
+        return scale**2 * np.linalg.eigvalsh(B1.T @ np.linalg.solve(corner, B1))[-1]
+
+    logs = np.linspace(-3, 3, 6001)
+    assert np.sqrt(min(map(squared, logs))) == pytest.approx(2.86160, abs=1e-4)
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_gain_is_feasible_above_all_vertices_and_optimal(seed):
     A, B, C = network(seed)
@@ -78,6 +90,8 @@ def test_gain_of_the_network_at_initialisation():
     A = T - np.diag(np.abs(T).sum(1))
     assert least_log_norm(A).value < 0
     assert euclidean_gain(A, B, C, tolerance=1e-4, start=perron_metric(A)).gain == pytest.approx(0.0723, abs=1e-4)
+    monotone = np.linalg.eigvalsh(metric_matrix(A, np.ones(100)))[0] / 2
+    assert np.linalg.norm(C, 2) * np.linalg.norm(B, 2) / monotone == pytest.approx(0.108284, abs=1e-6)
 
 
 @pytest.mark.parametrize(("power", "part"), list(itertools.product((-40, 40), ("B", "C"))))

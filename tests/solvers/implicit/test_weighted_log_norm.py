@@ -36,6 +36,12 @@ def test_the_parametrised_fact():
     A = np.array([[-1.8, 2, -0.25], [0.15, -0.4, 0.05], [0, -2.8, -0.8]])
     assert weighted_log_norm(A, 1 / np.array([1, 2, 0.5])) == pytest.approx(0.1)
     assert least_log_norm(A).value == pytest.approx(0.010142, abs=1e-6)
+    scaled = A * np.outer([1, 2, 0.5], 1 / np.array([1, 2, 0.5]))
+    rows = np.diagonal(A) + np.abs(scaled).sum(1) - np.abs(np.diagonal(A))
+    assert rows == pytest.approx([-0.3, 0.1, -0.1])
+    T = scaled - np.diag(np.diagonal(scaled)) + np.diag((rows - 0.1) / 2)
+    assert np.array([[-0.2, 1, -0.5], [0.3, 0, 0.2], [0, -0.7, -0.1]])[[0, 2]] == pytest.approx(T[[0, 2]])
+    assert 0.1 * np.eye(3) + T - np.diag(np.abs(T).sum(1)) == pytest.approx(scaled)
 
 
 @pytest.mark.parametrize(("A", "_", "abscissa", "__", "___"), HIERARCHY)

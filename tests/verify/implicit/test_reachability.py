@@ -31,6 +31,9 @@ def test_the_two_by_two_fact():
     assert reach.states.lower[0] == pytest.approx([0.83, 1.426667], abs=1e-6)
     assert reach.states.upper[0] == pytest.approx([1.47, 2.506667], abs=1e-6)
     assert (reach.outputs.lower[0, 0], reach.outputs.upper[0, 0]) == pytest.approx((-1.676667, 0.043333), abs=1e-6)
+    point = Reachability(A1, B1, B0, C1, np.zeros(1), Relu()).reach(Boxes.around(np.array([[0.5, 0.4]]), 0.0))
+    assert point.states.lower[0] == pytest.approx([1.15, 1.966667], abs=1e-6)
+    assert point.outputs.upper[0, 0] == pytest.approx(-0.816667, abs=1e-6)
     widths = np.linalg.solve(np.eye(2) - np.array([[-2.0, 1.5], [0.8, 0.1]]), np.abs(B1).sum(1) * 0.2)
     assert (reach.states.upper - reach.states.lower)[0] == pytest.approx(widths, abs=1e-6)
 
