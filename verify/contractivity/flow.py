@@ -41,13 +41,14 @@ _SECONDS = 7e-7
 @dataclasses.dataclass(frozen=True)
 class FlowMapBound:
     """A bound of the flow map's Lipschitz constant. `gain`: proved, None where `note` says why there is none;
-    `rate`: log(gain) / T, or None likewise."""
+    `rate`: log(gain) / T, or None likewise; `interrupted`: by Ctrl-C."""
 
     method: str
     gain: float | None
     rate: float | None
     seconds: float
     note: str = ""
+    interrupted: bool = False
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -122,15 +123,19 @@ def flow(
         if isinstance(field, SlopeField):
             form = FieldForm.ONE_LAYER
             bounds = list(_exponentials(field, duration, dataclasses.replace(limits, time_limit=limits.time_limit / 6)))
-            on_stage("bounding the flow map by a metric that changes with time")
-            differential, certificate = _differential(field, duration, pieces, limits.time_limit / 3)
-            bounds.append(differential)
+            if not any(bound.interrupted for bound in bounds):
+                on_stage("bounding the flow map by a metric that changes with time")
+                differential, certificate = _differential(field, duration, pieces, limits.time_limit / 3)
+                bounds.append(differential)
         else:
             assert isinstance(field, MultilayerField)
             form, bounds = FieldForm.LAYERS, [_exponential_of_layers(field, duration)]
             notes.append("A metric that changes with time is not offered for fields of several layers.")
         networks = []
         counts = sorted(set(steps))
+        if any(bound.interrupted for bound in bounds):
+            counts = []
+            notes.append("Interrupted: networks of Euler steps were not bounded.")
         for done, count in enumerate(counts):
             on_stage(f"bounding the network of {count} Euler steps")
             left = max(limits.time_limit - (time.perf_counter() - begin), 1e-1) / (len(counts) - done)
@@ -166,7 +171,8 @@ def _exponentials(field: SlopeField, duration: float, limits: Limits) -> tuple[F
     level = min((proved.claim.level for proved in (by_one, by_all) if proved), default=None)
     exact = _exponential("exp(mu T), branch and bound", level, duration, begin)
     if found.status is not Status.OPTIMAL:
-        exact = dataclasses.replace(exact, note=found.status.value)
+        stopped = found.status is Status.INTERRUPTED
+        exact = dataclasses.replace(exact, note=found.status.value, interrupted=stopped)
     return semidefinite, exact
 
 
@@ -203,7 +209,7 @@ def _differential(
     try:
         proved = prove_flow(field, flow_bound(field, duration, fitting[0]))
     except KeyboardInterrupt:
-        return FlowMapBound(method, None, None, time.perf_counter() - begin, f"{note}; interrupted"), None
+        return FlowMapBound(method, None, None, time.perf_counter() - begin, f"{note}; interrupted", True), None
     except RuntimeError as error:
         return FlowMapBound(method, None, None, time.perf_counter() - begin, f"{note}; {error}"), None
     seconds = time.perf_counter() - begin

@@ -78,7 +78,9 @@ def search_block(
     if unrolled.certificate is not None:
         proof = unrolled.certificate
         claims.append(Claim(Kind.UNROLLED_GAIN, proof.value, facts.block.slopes, facts.block.depth, {}, proof))
-    interrupted |= unrolled.solution.status is Status.INTERRUPTED
+    if not interrupted and unrolled.solution.status is Status.INTERRUPTED:
+        interrupted = True
+        notes.append("Interrupted: the gain is the best found by then.")
     return BlockSearch(facts, tuple(claims), unrolled, tuple(notes), interrupted)
 
 

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from netgain import layers
 from netgain.layers.stable_block import Border, StableBlock
-from netgain.solvers.result import Limits
+from netgain.solvers.result import Limits, Status
 from netgain.solvers.stability.stable_projection import reproject_factor, reproject_kernel, stable_matrix
 from netgain.verify.stability.claims import LOWER, Kind, holds
 from netgain.verify.stability.facts import BlockFacts
 from netgain.verify.stability.search import search_block
+from netgain.verify.stability.unrolled import lipschitz_of
 
 P = -stable_matrix(reproject_factor(np.array([[1, 0.4], [-0.2, 0.9]]), 0.05), 0.05)
 B = np.array([[1, 0.5], [-0.3, 0.8]])
@@ -215,6 +216,17 @@ def test_ctrl_c_keeps_what_was_found(monkeypatch):
     assert any("Interrupted" in note for note in found.notes)
     assert {Kind.SYMMETRIC_RATE, Kind.METRIC_RATE, Kind.EQUILIBRIUM, Kind.UNROLLED_GAIN} <= kinds
     assert Kind.GROWTH not in kinds
+
+
+def test_ctrl_c_in_the_unrolled_gain_is_said(monkeypatch):
+    def pressed(*arguments, **options):
+        report = lipschitz_of(*arguments, **options)
+        return dataclasses.replace(report, solution=dataclasses.replace(report.solution, status=Status.INTERRUPTED))
+
+    monkeypatch.setattr("netgain.verify.stability.search.lipschitz_of", pressed)
+    found = search_block(facts(-P, layers.LeakyRelu(0.1)), LIMITS, 1.0)
+    assert found.interrupted
+    assert sum("Interrupted" in note for note in found.notes) == 1
 
 
 @pytest.mark.parametrize(("depth", "gain"), [(1, 1.126307), (2, 1.481164), (5, 2.069472)])
