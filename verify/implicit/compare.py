@@ -100,6 +100,8 @@ def _unrolled_row(graph: Graph, depth: int, steps: dict[str, UnrolledStep], time
     if report.solution.status in _EARLY:
         why = report.solution.status.name.lower().replace("_", " ")
         said.append(f"the solver stopped early ({why}): not the least")
+    if depth > 1:
+        said.append("every step with slopes of its own")
     note = "; ".join(said)
     return Row(view, quantity, "semidefinite", report.upper if report.proved else None, Side.UPPER, report.proved,
                seconds, note)
