@@ -97,11 +97,11 @@ def _unrolled_row(graph: Graph, depth: int, steps: dict[str, UnrolledStep], time
     report = lipschitz(unrolled, limits=Limits(time_limit=time_limit), lower_bounds=False)
     seconds = time.perf_counter() - begin
     said = [f"at best {report.solution.dual_bound:.7g}"] if report.solution.dual_bound > 0 else list(report.notes)
+    if depth > 1:
+        said.append("every step with slopes of its own")
     if report.solution.status in _EARLY:
         why = report.solution.status.name.lower().replace("_", " ")
         said.append(f"the solver stopped early ({why}): not the least")
-    if depth > 1:
-        said.append("every step with slopes of its own")
     note = "; ".join(said)
     return Row(view, quantity, "semidefinite", report.upper if report.proved else None, Side.UPPER, report.proved,
                seconds, note)
