@@ -322,9 +322,8 @@ def test_parameters_without_meaning_are_refused(make):
 
 def test_every_elementwise_activation_is_listed_here():
     def leaves(kind):
-        below = kind.__subclasses__()
+        below = [sub for sub in kind.__subclasses__() if sub.__module__ == "netgain.layers.activation"]
         return {leaf for sub in below for leaf in leaves(sub)} if below else {kind}
 
-    own = {kind for kind in leaves(Elementwise) if kind.__module__ == "netgain.layers.activation"}
-    assert own == {type(activation) for activation in ELEMENTWISE.values()}
+    assert leaves(Elementwise) == {type(activation) for activation in ELEMENTWISE.values()}
     assert ctx.prec == 53
