@@ -19,7 +19,7 @@ from netgain.solvers.interior_point import InteriorPoint
 from netgain.solvers.result import Limits, Status
 from threadpoolctl import threadpool_limits
 
-from .certificate import CertificateError, load_certificate
+from .certificate import load_certificate
 from .check import Outcome
 from .check import check as check_certificate
 from .claim import Standing, judge
@@ -32,7 +32,7 @@ from .cli_options import Json as _Json
 from .cli_options import Model as _Model
 from .cli_options import Quiet as _Quiet
 from .cli_options import TimeLimit as _TimeLimit
-from .cli_options import print_json, read_from, require_limits, require_writable, save
+from .cli_options import print_json, read_claim, read_from, require_limits, require_writable, save
 from .cli_stability import STABILITY, check_blocks, stability
 from .doctor import diagnose
 from .inspection import inspect as inspect_graph
@@ -43,7 +43,7 @@ from .lipschitz import lipschitz as bound_lipschitz
 from .mode import Mode
 from .neuron import Solver
 from .outcomes import ExitCode, error_console, fail, failures_explained
-from .result_json import check_json, diagnosis_json, inspection_json, refusal_json, result_json
+from .result_json import check_json, diagnosis_json, inspection_json, result_json
 from .sealed_json import schema_of
 from .terminal import (
     Display,
@@ -298,12 +298,7 @@ def check(
         if schema in STABILITY:
             check_blocks(certificate, model, as_json)
             return
-        try:
-            claim = load_certificate(certificate)
-        except CertificateError as error:
-            if as_json:
-                print_json(refusal_json(error))
-            raise
+        claim = read_claim(load_certificate, certificate, as_json)
         graph, _ = _read(model)
         verdict = check_certificate(claim, graph)
         if as_json:

@@ -14,8 +14,18 @@ from netgain.solvers.contractivity.slope_branch_and_bound import SlopeBranchAndB
 from netgain.solvers.contractivity.time_dependent_field import SampledField
 from netgain.solvers.result import Limits
 
-from .certificate import CertificateError
-from .cli_options import Json, Model, Quiet, TimeLimit, print_json, read_from, require_limits, require_writable, save
+from .cli_options import (
+    Json,
+    Model,
+    Quiet,
+    TimeLimit,
+    print_json,
+    read_claim,
+    read_from,
+    require_limits,
+    require_writable,
+    save,
+)
 from .contractivity import certificate as contractivity_certificate
 from .contractivity import in_time_certificate, multilayer_certificate
 from .contractivity.certificate import ContractivityCertificate, check_contractivity
@@ -30,7 +40,6 @@ from .contractivity.slope_fields import slope_field
 from .contractivity.terminal import show_contractivity, show_contractivity_verdict
 from .interruption import Interruption
 from .outcomes import ExitCode, error_console, fail, failures_explained
-from .result_json import refusal_json
 from .sealed_json import schema_of
 from .terminal import Display, result_console
 
@@ -161,12 +170,7 @@ def _bound(field: _Field, question: _Question, name: str, limits: Limits, displa
 
 def check_field(path: Path, model: Path, as_json: bool) -> None:
     """Proves a certificate of contractivity anew, or ends with the exit code that says why it does not hold up."""
-    try:
-        claim = _load(path)
-    except CertificateError as error:
-        if as_json:
-            print_json(refusal_json(error))
-        raise
+    claim = read_claim(_load, path, as_json)
     content, _ = read_from(layers.load_field, model)
     field = slope_field(content)
     digest, verdict = _check(claim, field)

@@ -13,7 +13,18 @@ from netgain.solvers.result import Limits
 from rich.console import Console
 from rich.text import Text
 
-from .cli_options import Json, Model, Quiet, TimeLimit, print_json, read_from, require_limits, require_writable, save
+from .cli_options import (
+    Json,
+    Model,
+    Quiet,
+    TimeLimit,
+    print_json,
+    read_claim,
+    read_from,
+    require_limits,
+    require_writable,
+    save,
+)
 from .contractivity.certificate import matrices_digest
 from .contractivity.check import Decision, LogNormVerdict
 from .contractivity.flow import DEFAULT_PIECES, DEFAULT_TIME_LIMIT, FlowReport
@@ -24,9 +35,8 @@ from .contractivity.flow_plot import FORMATS, PlotUnavailable, plot_flow, requir
 from .contractivity.slope_fields import slope_field
 from .interruption import Interruption
 from .outcomes import ExitCode, error_console, fail, failures_explained
-from .result_json import CHECK, number_or_null, refusal_json, tool
+from .result_json import CHECK, number_or_null, tool
 from .rounding import rounded_down, rounded_up
-from .sealed_json import CertificateError
 from .terminal import Display, arithmetic_text, duration_text, result_console, show_bound, show_line, show_table
 
 FLOW = (FLOW_CERTIFICATE,)
@@ -165,12 +175,7 @@ def flow_json(report: FlowReport, source: Source, digest: str, certificate: str,
 
 def check_flow_file(path: Path, model: Path, as_json: bool) -> None:
     """Proves a certificate of a flow map anew, or ends with the exit code that says why it does not hold up."""
-    try:
-        claim = load_flow_certificate(path)
-    except CertificateError as error:
-        if as_json:
-            print_json(refusal_json(error))
-        raise
+    claim = read_claim(load_flow_certificate, path, as_json)
     content, _ = read_from(layers.load_field, model)
     field = slope_field(content)
     digest, verdict = "", LogNormVerdict(Decision.OTHER_MATRICES, "", 0.0)

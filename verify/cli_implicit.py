@@ -9,8 +9,18 @@ import typer
 from netgain import layers
 from netgain.solvers.result import Limits
 
-from .certificate import CertificateError
-from .cli_options import Json, Model, Quiet, TimeLimit, print_json, read_from, require_limits, require_writable, save
+from .cli_options import (
+    Json,
+    Model,
+    Quiet,
+    TimeLimit,
+    print_json,
+    read_claim,
+    read_from,
+    require_limits,
+    require_writable,
+    save,
+)
 from .implicit.certificate import SCHEMA, Refusal, check_implicit, load_implicit_certificate
 from .implicit.json_form import implicit_check_json, implicit_json
 from .implicit.layer_report import WellPosedness
@@ -19,7 +29,6 @@ from .implicit.report import implicit as report_on
 from .implicit.terminal import show_implicit, show_implicit_verdict
 from .interruption import Interruption
 from .outcomes import ExitCode, error_console, fail, failures_explained
-from .result_json import refusal_json
 from .terminal import Display, result_console
 
 IMPLICIT = (SCHEMA,)
@@ -80,12 +89,7 @@ def implicit(
 
 def check_network(path: Path, model: Path, as_json: bool) -> None:
     """Proves a certificate of an implicit network anew, or ends with the exit code that says why it is refused."""
-    try:
-        claim = load_implicit_certificate(path)
-    except CertificateError as error:
-        if as_json:
-            print_json(refusal_json(error))
-        raise
+    claim = read_claim(load_implicit_certificate, path, as_json)
     graph, _ = read_from(layers.load, model)
     verdict = check_implicit(claim, graph)
     if as_json:

@@ -10,7 +10,9 @@ from typing import Annotated, Any, Protocol, TypeVar
 import typer
 from netgain.layers.formats import Source, describe_source
 
+from .certificate import CertificateError
 from .outcomes import ExitCode, fail
+from .result_json import refusal_json
 
 _Content = TypeVar("_Content")
 
@@ -40,6 +42,16 @@ def read_from(reader: Callable[[Path], _Content], model: Path) -> tuple[_Content
         return reader(model), describe_source(model)
     except OSError as error:
         fail(ExitCode.MODEL, f"{model} cannot be read: {error.strerror or error}.")
+
+
+def read_claim(reader: Callable[[Path], _Content], path: Path, as_json: bool) -> _Content:
+    """What the reader makes of a certificate; of one that is refused, JSON says so before the error goes on."""
+    try:
+        return reader(path)
+    except CertificateError as error:
+        if as_json:
+            print_json(refusal_json(error))
+        raise
 
 
 def require_writable(target: Path, model: Path, named: bool) -> None:

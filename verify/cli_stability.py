@@ -9,12 +9,21 @@ import typer
 from netgain import layers
 from netgain.solvers.result import Limits
 
-from .certificate import CertificateError
-from .cli_options import Json, Model, Quiet, TimeLimit, print_json, read_from, require_limits, require_writable, save
+from .cli_options import (
+    Json,
+    Model,
+    Quiet,
+    TimeLimit,
+    print_json,
+    read_claim,
+    read_from,
+    require_limits,
+    require_writable,
+    save,
+)
 from .contractivity.check import Decision
 from .interruption import Interruption
 from .outcomes import ExitCode, error_console, fail, failures_explained
-from .result_json import refusal_json
 from .stability.certificate import SCHEMA, check_stability, load_stability_certificate
 from .stability.json_form import stability_check_json, stability_json
 from .stability.report import DEFAULT_RADIUS, DEFAULT_TIME_LIMIT
@@ -79,12 +88,7 @@ def stability(
 
 def check_blocks(path: Path, model: Path, as_json: bool) -> None:
     """Proves a certificate of stability anew, or ends with the exit code that says why it does not hold up."""
-    try:
-        claim = load_stability_certificate(path)
-    except CertificateError as error:
-        if as_json:
-            print_json(refusal_json(error))
-        raise
+    claim = read_claim(load_stability_certificate, path, as_json)
     network, _ = read_from(layers.load_stable, model)
     verdict = check_stability(claim, network)
     digest = network.graph().digest

@@ -69,6 +69,6 @@ def failures_explained() -> Iterator[None]:
         fail(ExitCode.USAGE, f"The result could not be written: {error}.")
     except KeyboardInterrupt:
         fail(ExitCode.INTERRUPTED, "Interrupted before there was a result.")
-    except Exception:
+    except Exception:  # the end of every command: what nobody foresaw is shown whole, and ends with a code of its own
         traceback.print_exc(file=sys.stderr)
         fail(ExitCode.NUMERICAL, "This is a fault of netgain, not of the model: nothing is proved. Please report it.")
