@@ -129,7 +129,7 @@ def _watched(
                 stop = Stop.MEMORY
                 _kill(process.pid)
             elif stop is None and (stopped() or now - begin > limits.time + limits.grace / 2):
-                # The command's own limit comes first; half the grace is for that, half for the end of one that missed it.
+                # Half of the grace is for a command that keeps its limit, the other half for one that did not.
                 stop = Stop.ASKED if stopped() else Stop.TIME
                 kill_at = now + limits.grace / 2
                 process.send_signal(signal.SIGINT)

@@ -8,7 +8,7 @@ from typing import Any
 
 from joblib import Parallel, delayed
 
-from .job import Job, pack
+from .job import Job, Parcel, pack
 from .outcome import Outcome, Status
 from .run_job import run_job
 
@@ -129,9 +129,18 @@ class _Cluster:
             self._say("waiting for workers")
 
 
-def run_on_worker(parcel: Any, batch: str) -> Outcome | None:
-    """What a worker does."""
-    return run_job(parcel, lambda: batch in _stopped_batches)
+def run_on_worker(parcel: Parcel, batch: str) -> Outcome | None:
+    """What a worker does; it also stops where nobody waits for the outcome, as after the death of the batch."""
+    import distributed
+
+    worker = distributed.get_worker()
+    key = worker.get_current_task()
+
+    def stopped() -> bool:
+        task = worker.state.tasks.get(key)
+        return batch in _stopped_batches or task is None or task.state != "executing"
+
+    return run_job(parcel, stopped)
 
 
 def stop_batch(batch: str) -> None:
