@@ -161,7 +161,7 @@ def test_ctrl_c_leaves_no_row_that_does_not_hold(where, monkeypatch):
             os.kill(os.getpid(), signal.SIGINT)
         return original(*arguments, **options)
 
-    monkeypatch.setattr(where, press)
+    monkeypatch.setattr(sys.modules[module], name, press)
     readout = layers.Affine(np.array([[1.0, -2.0]]))
     model = save("stack.npz", block(), readout, block(activation=layers.Tanh()), readout)
     result = run("stability", model, "--certificate", "cut.json")
