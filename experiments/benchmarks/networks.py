@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import itertools
 import re
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -109,6 +110,8 @@ def digits_perceptron(weights: Weights, output: int, name: str) -> Graph:
     """fc1, .., with ReLU between them, and one output of the last. Weights are (in, out)."""
     pairs = [(weights[f"fc{k}_weight"].T, weights[f"fc{k}_bias"].ravel())
              for k in itertools.takewhile(lambda k: f"fc{k}_weight" in weights, itertools.count(1))]
+    if not pairs:
+        raise DataError(f"{name}: no variable `fc1_weight`.")
     weight, bias = pairs[-1]
     one = slice(output, output + 1)
     return perceptron([*pairs[:-1], (weight[one], bias[one])], name)
@@ -250,11 +253,24 @@ def _build_residual(path: Path, relu_after_sum: bool, name: str) -> Graph:
     return residual_network(_load(path), relu_after_sum, name)
 
 
+class _Variables(dict[str, np.ndarray]):
+    """The variables of a file; one that is not there is an error of the file."""
+
+    path: Path
+
+    def __missing__(self, name: str) -> np.ndarray:
+        raise DataError(f"{self.path}: no variable `{name}`.")
+
+
 def _load(path: Path) -> dict[str, np.ndarray]:
     try:
-        return dict(scipy.io.loadmat(path))
-    except (OSError, ValueError, NotImplementedError, scipy.io.matlab.MatReadError) as error:
+        found = _Variables(scipy.io.loadmat(path))
+    # scipy's errors of damaged files are of many kinds.
+    except (OSError, ValueError, LookupError, TypeError, NotImplementedError, zlib.error,
+            scipy.io.matlab.MatReadError) as error:
         raise DataError(f"{path}: not a readable .mat file ({error}).") from None
+    found.path = path
+    return found
 
 
 def _published(path: Path) -> dict[str, tuple[Published, ...]]:

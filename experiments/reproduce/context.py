@@ -1,6 +1,5 @@
 """What an entry works with: the request, the journal, and jobs that are not run twice."""
 
-import contextlib
 import dataclasses
 import datetime
 import functools
@@ -9,7 +8,6 @@ import importlib.util
 import io
 import os
 import platform
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -50,7 +48,8 @@ class Context:
 
     def __init__(self, entry: str, request: Request, say: Say, interrupted: Callable[[], bool] = lambda: False) -> None:
         self.entry, self.request, self.say = entry, request, say
-        self.folder = request.out / entry
+        # Tables of the authors' weights and of ours are different tables.
+        self.folder = request.out / (entry if request.weights is None else f"{entry}-weights")
         self.journal = Journal(self.folder / "journal.jsonl")
         self.stopped = False
         self.seconds = 0.0
@@ -155,12 +154,9 @@ def require_modules(names: Sequence[str], extra: str, purpose: str) -> None:
 def replace(path: Path, content: bytes) -> None:
     """Writes a file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-        Path(scratch).replace(path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            Path(scratch).unlink()
-        raise
+        scratch.write_bytes(content)
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)

@@ -56,7 +56,8 @@ def _draw(figure: Figure, axes) -> None:  # type: ignore[no-untyped-def]
 
 
 def _intervals(axes, series: Series, places: list[float], colour: str) -> None:  # type: ignore[no-untyped-def]
-    assert series.low is not None and series.high is not None
+    assert series.low is not None
+    assert series.high is not None
     known = [(x, low, high) for x, low, high in zip(places, series.low, series.high, strict=True)
              if low is not None and high is not None]
     axes.vlines([x for x, _, _ in known], [low for _, low, _ in known], [high for _, _, high in known], color=colour,

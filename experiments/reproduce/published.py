@@ -1,7 +1,7 @@
 """Published values, which are data files with their sources, and where ours disagree with them.
 
-A file `published/NAME.json` of schema netgain-published/1 holds for each published column a rule: which of our columns
-it is comparable with, and how. A value may have reasons why ours differs, each with the value ours is then `expected` to
+A file `published/NAME.json` of schema netgain-published/1 holds rules for each published column: with which of our
+columns it is compared, and how. A value may have reasons why ours differs, each with the value ours is then expected to
 have: an explanation that does not predict what is found does not count.
 """
 

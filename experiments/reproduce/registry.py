@@ -55,6 +55,7 @@ def entries() -> dict[str, Entry]:
 
     found = (
         glipsdp_digits.ENTRY,
+        contractivity_chi.ENTRY,
 
         *unreproducible.ENTRIES,
     )
