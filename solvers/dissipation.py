@@ -19,7 +19,7 @@ from .availability import Backend, probe
 from .conic_forms import Block, ConeProgram
 from .dissipation_head import Arrow, arrow
 from .inequality import Inequality
-from .result import Limits, Status
+from .result import Limits, Progress, Status
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -72,7 +72,8 @@ class DissipationProblem:
 @dataclasses.dataclass(frozen=True, eq=False)
 class DissipationSolution:
     """`rho`, and by stage the metric Q_k (the last is the identity if there is no head), storages P_a and multipliers
-    (None for a linear stage); then the head's multipliers by layer. Nothing is proved."""
+    (None for a linear stage); then the head's multipliers by layer; and `history`, in gains sqrt(rho). Nothing is
+    proved."""
 
     status: Status
     rho: float
@@ -85,6 +86,7 @@ class DissipationSolution:
     solver: str
     version: str
     detail: str
+    history: tuple[Progress, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
