@@ -230,6 +230,13 @@ def _congruence(left: sp.csr_array) -> sp.csr_array:
     return sp.csr_array(sp.kron(transposed, transposed))
 
 
+def memory_by(problem: DissipationProblem, backend: Backend) -> int:
+    """Bytes the backend will need, to within a factor of about two."""
+    from .conic import memory_of_cones
+
+    return int(memory_of_cones(problem.orders, _Builder(problem, 0.0).length, backend))
+
+
 def solve_dissipation(problem: DissipationProblem, backend: Backend = Backend.CLARABEL, limits: Limits | None = None,
                       margin: float = 0.0) -> DissipationSolution:
     """Least rho by a conic solver, every inequality holding with `margin` times the identity to spare.

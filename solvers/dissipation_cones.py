@@ -117,7 +117,7 @@ class _Builder:
     def add_stage(self, stage: StageData, is_last: bool) -> None:
         start, first = self.blocks[-1], self.shared[-1]
         states, inputs = stage.B.shape
-        offsets = (0, states, states + inputs)
+        offsets: tuple[int, ...] = (0, states, states + inputs)
         answer = {0: stage.C[None], 1: stage.D[None]}
         if len(self.blocks) == 1:
             metrics = [Metric({1: None}, 1, (1.0,) * inputs, 0)]

@@ -10,12 +10,10 @@ eigenvalue. It needs A to have its spectrum in the open unit disc, and x_a^+ to 
 """
 
 import dataclasses
-import math
 
 import numpy as np
 
 from .dissipation import StageData
-from .inequality import side_by_side
 
 _MOST_DOUBLINGS = 60
 _SLACK = 2.0
@@ -32,7 +30,7 @@ class StagePoint:
 
 def stage_start(stage: StageData) -> StagePoint | None:
     """The formula's point; None where it has none."""
-    states, inputs = stage.B.shape
+    states = len(stage.A)
     v, multipliers = np.hstack([stage.C, stage.D]), None
     weight = np.full(stage.channels, float(stage.gain))
     if stage.lower is not None and stage.upper is not None:
@@ -65,12 +63,14 @@ def stage_start(stage: StageData) -> StagePoint | None:
 
 def storage_of(A: np.ndarray, W: np.ndarray) -> np.ndarray | None:
     """P = A^T P A + W by doubling; None unless it converges."""
-    P, power = W, A
-    for _ in range(_MOST_DOUBLINGS):
-        step = power.T @ P @ power
-        P, power = P + step, power @ power
-        if not np.all(np.isfinite(P)):
-            return None
-        if np.abs(step).max(initial=0.0) <= np.finfo(float).eps * np.abs(P).max(initial=0.0):
-            return P
+    P: np.ndarray = W
+    power: np.ndarray = A
+    with np.errstate(over="ignore", invalid="ignore"):
+        for _ in range(_MOST_DOUBLINGS):
+            step = power.T @ P @ power
+            P, power = P + step, power @ power
+            if not np.all(np.isfinite(P)):
+                return None
+            if np.abs(step).max(initial=0.0) <= np.finfo(float).eps * np.abs(P).max(initial=0.0):
+                return P
     return None
