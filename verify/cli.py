@@ -190,7 +190,8 @@ class _Question:
         if self.mode is ModeName.SPECTRAL and self.solver is not SolverName.AUTO:
             raise typer.BadParameter("the mode spectral has a solver of its own.", param_hint="--solver")
         if self.mode is ModeName.ROESSER and not (self.solver.conic or self.solver is SolverName.AUTO):
-            raise typer.BadParameter("the mode roesser takes clarabel, scs or mosek.", param_hint="--solver")
+            raise typer.BadParameter("the mode roesser has a solver of its own, or takes clarabel, scs or mosek.",
+                                     param_hint="--solver")
 
     @property
     def target(self) -> Path:
