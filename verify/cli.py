@@ -33,6 +33,7 @@ from .cli_options import Model as _Model
 from .cli_options import Quiet as _Quiet
 from .cli_options import TimeLimit as _TimeLimit
 from .cli_options import print_json, read_claim, read_from, require_limits, require_writable, save
+from .cli_robustness import ROBUSTNESS, check_robustness_file, robustness
 from .cli_stability import STABILITY, check_blocks, stability
 from .doctor import diagnose
 from .inspection import inspect as inspect_graph
@@ -298,6 +299,9 @@ def check(
         if schema in STABILITY:
             check_blocks(certificate, model, as_json)
             return
+        if schema in ROBUSTNESS:
+            check_robustness_file(certificate, model, as_json)
+            return
         claim = read_claim(load_certificate, certificate, as_json)
         graph, _ = _read(model)
         verdict = check_certificate(claim, graph)
@@ -317,6 +321,7 @@ app.command()(flow)
 app.command()(contract)
 app.command()(implicit)
 app.command()(stability)
+app.command()(robustness)
 
 
 @app.command()

@@ -35,6 +35,8 @@ class Stage(enum.Enum):
 
 INTERRUPTED_SEARCH = "Interrupted during the search for lower bounds."
 """The note of a report that lacks a witness since Ctrl-C was pressed."""
+_ASK_IMPLICIT = ("`netgain implicit` tells which conditions of well-posedness can be proved of the network, and looks "
+                 "for slopes that refute it.")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -171,7 +173,7 @@ def _not_well_posed(graph: Graph, error: NoMetricError, seconds: float) -> Lipsc
     """Nothing is claimed of a network of which it is not known that it has exactly one output."""
     solution = Solution(Status.NO_METRIC, math.inf, 0.0, (), 0, seconds, "diagonal_stability", "")
     return LipschitzReport(graph.name, math.inf, 0.0, 0.0, math.inf, None, None, solution,
-                           {"solve": seconds, "total": seconds}, notes=(str(error),))
+                           {"solve": seconds, "total": seconds}, notes=(str(error), _ASK_IMPLICIT))
 
 
 def _realisation(

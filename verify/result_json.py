@@ -3,23 +3,31 @@
 import dataclasses
 import importlib.metadata
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 from netgain.layers import Graph
 from netgain.layers.formats import Source
+from netgain.solvers.result import Progress
 
 from .certificate import Certificate, CertificateError
 from .check import Verdict
 from .claim import Claim
 from .doctor import Diagnosis
 from .inspection import Inspection
+from .layer_gains import layer_gains
 from .lipschitz import LipschitzReport
+from .lower_bound import Witness
 from .rounding import rounded_down, rounded_up
+
+_Item = TypeVar("_Item")
 
 RESULT = "netgain-result/1"
 CHECK = "netgain-check/1"
 INSPECTION = "netgain-inspection/1"
 DOCTOR = "netgain-doctor/1"
+
+_LONGEST_COURSE = 200
 
 _NORM = {"input": "l2", "output": "l2", "region": "all inputs", "arithmetic": "real"}
 
@@ -27,7 +35,11 @@ _NORM = {"input": "l2", "output": "l2", "region": "all inputs", "arithmetic": "r
 def result_json(
     report: LipschitzReport, graph: Graph, source: Source, seed: int, certificate: str, claim: Claim | None = None
 ) -> dict[str, Any]:
-    """What `verify` and `lipschitz` found; `certificate`: the path it was written to, or empty."""
+    """What `verify` and `lipschitz` found; `certificate`: the path it was written to, or empty.
+
+    `graph` lists the layers with their gains (see `layer_gains`), `course` the bounds over the seconds of the solve;
+    both are floating point, for pictures.
+    """
     witness, solution = report.witness, report.solution
     return {
         "schema": RESULT,
@@ -64,11 +76,49 @@ def result_json(
             "bound": number_or_null(solution.bound),
             "dual_bound": number_or_null(solution.dual_bound),
         },
+        "graph": graph_json(graph, witness),
+        "course": course_json(solution.history),
         "seed": seed,
         "seconds": {stage: round(value, 6) for stage, value in report.seconds.items()},
         "certificate": certificate or None,
         "notes": list(report.notes),
     }
+
+
+def graph_json(graph: Graph, witness: Witness | None) -> list[dict[str, Any]]:
+    """The layers in order, each with the gains of `LayerGain`."""
+    return [
+        {
+            "node": layer.node.name,
+            "layer": layer.node.kind,
+            "inputs": list(layer.node.inputs),
+            "shape": list(layer.node.shape),
+            "slopes": layer.node.slopes or None,
+            "gains": [None if gain is None else number_or_null(gain) for gain in layer.gains],
+            "reached": None if layer.reached is None else number_or_null(layer.reached),
+        }
+        for layer in layer_gains(graph, witness)
+    ]
+
+
+def course_json(history: Sequence[Progress]) -> list[dict[str, Any]]:
+    """A solver's bounds over time; of a long course evenly spread lines, the first and the last among them."""
+    return [
+        {
+            "seconds": round(line.seconds, 6),
+            "iteration": line.iteration,
+            "bound": number_or_null(line.bound),
+            "dual_bound": number_or_null(line.dual_bound),
+        }
+        for line in thinned(history, _LONGEST_COURSE)
+    ]
+
+
+def thinned(items: Sequence[_Item], most: int) -> list[_Item]:
+    """At most `most` of the items, evenly spread, the first and the last among them."""
+    if len(items) <= most:
+        return list(items)
+    return [items[round(k * (len(items) - 1) / (most - 1))] for k in range(most)]
 
 
 def check_json(certificate: Certificate, graph: Graph, verdict: Verdict) -> dict[str, Any]:

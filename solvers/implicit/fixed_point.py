@@ -61,7 +61,8 @@ class FixedPoint:
     """Where an iteration ended; nothing is proved of `x`.
 
     **Attributes:** `x`: of the shape of c; `residual`: the largest |x - Phi(A x + c)|_eta; `step`: what was run;
-    `measured`: the largest ratio of successive steps, or for Anderson of residuals, in the norm of the guarantee.
+    `measured`: the largest ratio of successive steps, or for Anderson of residuals, in the norm of the guarantee;
+    `course`: what it compares, from the first step on.
     """
 
     status: FixedPointStatus
@@ -70,6 +71,7 @@ class FixedPoint:
     iterations: int
     step: Step
     measured: float
+    course: tuple[float, ...] = ()
 
 
 def average_factor(A: Array, eta: Array, slopes: SlopeBox, size: float) -> float:
@@ -195,21 +197,24 @@ def fixed_point(A: Array, c: Array, activation: Activation, method: Method, slop
 
     iterates = _ITERATIONS[method](A, c, activation, step, x0, weights, memory)
     x, residual, iteration, measured, last, before = x0, np.inf, 0, 0.0, np.nan, x0
+    course: list[float] = []
     with np.errstate(over="ignore", invalid="ignore"):
         for iteration, (x, state) in enumerate(iterates):
             residual = float(np.max(np.abs(x - activation(x @ A.T + c)) / weights)) if c.size else 0.0
             if not np.isfinite(residual):
-                return FixedPoint(FixedPointStatus.DIVERGED, x, np.inf, iteration, step, measured)
+                return FixedPoint(FixedPointStatus.DIVERGED, x, np.inf, iteration, step, measured, tuple(course))
             moved = length(state - before) if method is not Method.ANDERSON else residual
             # Below this a difference is mostly rounding.
             if iteration > 1 and moved > 1e-7 * (length(state) + 1e-300):
                 measured = max(measured, moved / last)
             last, before = moved, state
+            if iteration:
+                course.append(moved)
             if residual <= tolerance:
-                return FixedPoint(FixedPointStatus.CONVERGED, x, residual, iteration, step, measured)
+                return FixedPoint(FixedPointStatus.CONVERGED, x, residual, iteration, step, measured, tuple(course))
             if iteration == max_iterations:
                 break
-    return FixedPoint(FixedPointStatus.ITERATION_LIMIT, x, residual, iteration, step, measured)
+    return FixedPoint(FixedPointStatus.ITERATION_LIMIT, x, residual, iteration, step, measured, tuple(course))
 
 
 def _step(A: Array, eta: Array, slopes: SlopeBox, method: Method, metric: Array | None, size: float | None

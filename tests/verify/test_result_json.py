@@ -33,6 +33,8 @@ RESULT: dict[str, Any] = {
     "claim": {"below": NUMBER, "verdict": str},
     "solver": {"name": str, "version": str, "status": str, "explanation": str, "detail": str, "iterations": int,
                "bound": NUMBER, "dual_bound": NUMBER},
+    "graph": list,
+    "course": list,
     "seed": int,
     "seconds": {"solve": NUMBER, "prove": NUMBER, "lower": NUMBER, "total": NUMBER},
     "certificate": str,

@@ -6,13 +6,15 @@ from typing import Any
 from netgain.layers import Graph
 from netgain.layers.formats import Source
 
-from ..result_json import CHECK, number_or_null, tool
+from ..result_json import CHECK, graph_json, number_or_null, thinned, tool
 from ..rounding import rounded_down, rounded_up
 from .certificate import ImplicitCertificate, ImplicitVerdict
 from .layer_report import LayerReport
 from .report import ImplicitReport
 
 IMPLICIT_RESULT = "netgain-implicit-result/1"
+
+_LONGEST_COURSE = 100
 
 
 def implicit_json(report: ImplicitReport, graph: Graph, source: Source, certificate: str) -> dict[str, Any]:
@@ -47,6 +49,7 @@ def implicit_json(report: ImplicitReport, graph: Graph, source: Source, certific
             "norms": "l_inf -> l_inf", "x": witness.x.tolist(), "x_prime": witness.x_prime.tolist(),
             "ratio": witness.ratio,
         },
+        "graph": graph_json(graph, witness),
         "seconds": {stage: round(value, 6) for stage, value in report.seconds.items()},
         "certificate": certificate or None,
         "notes": list(report.notes),
@@ -81,10 +84,16 @@ def _layer(layer: LayerReport) -> dict[str, Any]:
                 "measured": number_or_null(iteration.measured),
                 "iterations": iteration.iterations,
                 "status": iteration.status.name.lower(),
+                "course": _course(iteration.course),
             }
             for iteration in layer.iterations
         ],
     }
+
+
+def _course(lengths: tuple[float, ...]) -> list[list[float | None]]:
+    """Pairs of an iteration, counted from 1, and the length of its step."""
+    return [[k, number_or_null(length)] for k, length in thinned(list(enumerate(lengths, start=1)), _LONGEST_COURSE)]
 
 
 def implicit_check_json(certificate: ImplicitCertificate, graph: Graph, verdict: ImplicitVerdict) -> dict[str, Any]:

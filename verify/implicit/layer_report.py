@@ -43,7 +43,8 @@ class Iteration:
     """One way to come to the solution.
 
     **Attributes:** `norm`: of both factors; `guaranteed`: the factor for all slopes, None where none is known; at or
-    above 1 it guarantees nothing; `measured`: the largest ratio of successive steps over some random inputs.
+    above 1 it guarantees nothing; `measured`: the largest ratio of successive steps over some random inputs; `course`:
+    the lengths of the steps.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Iteration:
     measured: float
     iterations: int
     status: FixedPointStatus
+    course: tuple[float, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -178,5 +180,5 @@ def _iterations(layer: FixedPoint, rows: ActivationRows, report: LayerReport, in
                           tolerance=_TOLERANCE * scale, max_iterations=_MOST_ITERATIONS)
         norm = "metric" if method.is_splitting else "weighted l_inf"
         result.append(Iteration(name, norm if method is not Method.ANDERSON else "residual", step.size, step.factor,
-                                run.measured, run.iterations, run.status))
+                                run.measured, run.iterations, run.status, run.course))
     return tuple(result)

@@ -115,6 +115,10 @@ def test_all_methods_find_one_point_no_slower_than_guaranteed(seed, activation):
         assert point.x == pytest.approx(activation(point.x @ A.T + c), abs=1e-9)
         assert point.measured <= point.step.factor * (1 + 1e-6)
         assert 0 < point.step.factor < 1
+        assert len(point.course) == point.iterations
+    for method in (Method.AVERAGE, *SPLITTINGS):
+        steps, factor = np.array(found[method].course), found[method].step.factor
+        assert np.all(steps[1:] <= steps[:-1] * factor + 1e-14)
     assert found[Method.ANDERSON].iterations <= found[Method.AVERAGE].iterations
 
 
