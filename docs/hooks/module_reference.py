@@ -12,6 +12,12 @@ from mkdocs.structure.files import File, Files
 
 _PACKAGES = ("netgain.layers", "netgain.solvers", "netgain.verify")
 _MARK = "<!-- the modules -->"
+# Exported functions that hide the module of their own name: they are shown in full on the package's page alone.
+_ELSEWHERE = {
+    "netgain.verify.check": "check",
+    "netgain.verify.lipschitz": "lipschitz",
+    "netgain.verify.contractivity.report": "contractivity",
+}
 
 
 def on_files(files: Files, config: MkDocsConfig) -> None:
@@ -19,6 +25,8 @@ def on_files(files: Files, config: MkDocsConfig) -> None:
     for name, _ in _modules():
         # The title is that of the page; what mkdocstrings would add is the same again.
         text = f"# {name}\n\n::: {name}\n    options:\n      show_root_heading: false\n      heading_level: 2\n"
+        if name in _ELSEWHERE:
+            text += f'      filters: ["!^_", "!^{_ELSEWHERE[name]}$"]\n'
         files.append(File.generated(config, f"reference/modules/{name}.md", content=text))
 
 
