@@ -23,6 +23,7 @@ from .certificate import load_certificate
 from .check import Outcome
 from .check import check as check_certificate
 from .claim import Standing, judge
+from .cli_batch import batch
 from .cli_compare import compare
 from .cli_contract import contract
 from .cli_contractivity import CONTRACTIVITY, check_field, contractivity
@@ -322,6 +323,7 @@ app.command()(contract)
 app.command()(implicit)
 app.command()(stability)
 app.command()(robustness)
+app.command()(batch)
 
 
 @app.command()

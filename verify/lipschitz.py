@@ -222,7 +222,9 @@ def _better(neuron: Neuron, certificate: Certificate | None, notes: list[str]) -
 def _lower_bounds(graph: Graph, neuron: Neuron | None, seed: int, time_limit: float) -> tuple[float, Witness]:
     """The gain of the best slopes, and a witness."""
     slope_bound, wanted = slope_system(neuron, seed, time_limit / 2) if neuron is not None else (0.0, None)
-    return slope_bound, best_witness(graph, wanted, seed, time_limit, neuron.loop_metrics if neuron else None)
+    witness = best_witness(graph, wanted, seed, time_limit, neuron.loop_metrics if neuron else None)
+    # The slopes of the witness's secants lie in the intervals too, and reach what the witness does.
+    return max(slope_bound, witness.ratio) if slope_bound > 0 else slope_bound, witness
 
 
 def slope_system(neuron: Neuron, seed: int, time_limit: float) -> tuple[float, dict[str, np.ndarray]]:

@@ -50,9 +50,11 @@ _CLAIMS = {
     ClaimKind.GROWTH: (_STEP, _RATE, "slopes that grow", Side.LOWER),
     ClaimKind.SYMMETRIC_RATE: (_STEP, _RATE, "norm of -A", Side.UPPER),
     ClaimKind.METRIC_RATE: (_STEP, _RATE, "optimised metric", Side.UPPER),
+    ClaimKind.COMMON_RATE: (_STEP, _RATE, "common metric", Side.UPPER),
     ClaimKind.INFINITY_RATE: (_STEP, _RATE, "weighted l_inf", Side.UPPER),
     ClaimKind.UNROLLED_GAIN: (_UNROLLED, _GAIN, "feedforward inequality", Side.UPPER),
     ClaimKind.METRIC_GAIN: (_STEP, _GAIN, "optimised metric", Side.UPPER),
+    ClaimKind.COMMON_GAIN: (_STEP, _GAIN, "common metric", Side.UPPER),
     ClaimKind.CONSTANT_GAIN: (_STEP, _GAIN, "norm of -A, every depth", Side.UPPER),
     ClaimKind.DEPTH_GAIN_INFINITY: (_UNROLLED, _INFINITY, "row by row", Side.UPPER),
     ClaimKind.UNIFORM_GAIN_INFINITY: (_STEP, _INFINITY, "M-matrix, every depth", Side.UPPER),
@@ -110,9 +112,9 @@ def _claim_rows(claim: Claim) -> list[Row]:
     if claim.kind not in _CLAIMS:
         return []
     view, quantity, method, side = _CLAIMS[claim.kind]
-    if claim.kind is ClaimKind.METRIC_GAIN and claim.depth is None:
+    if claim.kind in (ClaimKind.METRIC_GAIN, ClaimKind.COMMON_GAIN) and claim.depth is None:
         # A bound at every depth is one of the limit.
-        return [Row(_STEP, _LIMIT, "optimised metric, every depth", claim.value, side, True)]
+        return [Row(_STEP, _LIMIT, f"{method}, every depth", claim.value, side, True)]
     rows = [Row(view, quantity, method, claim.value, side, True)]
     if claim.kind is ClaimKind.CONSTANT_GAIN:
         rows.append(Row(_STEP, _LIMIT, method, claim.value, side, True))

@@ -32,6 +32,10 @@ class StabilityOutcome(enum.Enum):
         "Proved: with the same input any two trajectories approach each other at the rate; there is exactly one "
         "equilibrium for every input, reached from anywhere."
     )
+    CONTRACTING_STAGES = (
+        "Proved: with the same input any two trajectories approach each other at the rate, in every stage and in one "
+        "norm. The stages have weights of their own, so that there is no equilibrium."
+    )
     ATTRACTED = (
         "Proved: with the same input no two trajectories move apart, in the norm named, and all converge to the one "
         "equilibrium of that input. No rate holds everywhere, as slopes come close to zero far out."
@@ -57,7 +61,8 @@ class StabilityOutcome(enum.Enum):
 
 
 KEPT = (
-    StabilityOutcome.CONTRACTING, StabilityOutcome.ATTRACTED, StabilityOutcome.CONVERGING, StabilityOutcome.NONEXPANSIVE
+    StabilityOutcome.CONTRACTING, StabilityOutcome.CONTRACTING_STAGES, StabilityOutcome.ATTRACTED,
+    StabilityOutcome.CONVERGING, StabilityOutcome.NONEXPANSIVE,
 )
 """Outcomes that show some norm to be kept."""
 
@@ -83,12 +88,12 @@ class BlockReport:
     @property
     def rate(self) -> Claim | None:
         """The least rate for all slopes of the activation."""
-        return self.best(Kind.SYMMETRIC_RATE, Kind.INFINITY_RATE, Kind.METRIC_RATE)
+        return self.best(Kind.SYMMETRIC_RATE, Kind.INFINITY_RATE, Kind.METRIC_RATE, Kind.COMMON_RATE)
 
     @property
     def gain(self) -> Claim | None:
         """The least l2 gain at the block's depth, for a constant input."""
-        return self.best(Kind.UNROLLED_GAIN, Kind.METRIC_GAIN, Kind.CONSTANT_GAIN)
+        return self.best(Kind.UNROLLED_GAIN, Kind.METRIC_GAIN, Kind.COMMON_GAIN, Kind.CONSTANT_GAIN)
 
     @property
     def gain_infinity(self) -> Claim | None:
@@ -99,7 +104,8 @@ class BlockReport:
     def outcome(self) -> StabilityOutcome:
         rate, growth = self.rate, self.best(Kind.GROWTH)
         if rate is not None and rate.value < 1:
-            return StabilityOutcome.CONTRACTING
+            shared = self.facts.block.shared
+            return StabilityOutcome.CONTRACTING if shared else StabilityOutcome.CONTRACTING_STAGES
         if rate is not None and rate.value <= 1:
             if self.best(Kind.CONVERGENCE) is None:
                 return StabilityOutcome.NONEXPANSIVE

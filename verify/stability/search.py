@@ -14,6 +14,7 @@ from netgain.solvers.stability.spectral_growth import alternating_growth
 
 from ..lipschitz import LipschitzReport
 from .claims import Claim, Kind, applicable, holds
+from .common_metric import common_gain, gain_of, obstacle_to_common_metric, prove_common_rate
 from .conditions import fully_connected_conditions
 from .depth_gain import constant_input_gain
 from .equilibrium import equilibrium_gain_infinity, least_slope_infinity, least_slope_symmetric, vanishes_at_zero_alone
@@ -92,13 +93,16 @@ def _search(
     announce("closed forms")
     keep(_conditions(facts))
     keep(_infinity(facts))
+    if facts.block.convolutional or not facts.block.shared:
+        announce("contraction in a metric that all stages and pixels share")
+        keep(_common(facts, notes, limits.time_limit / 4))
     if not facts.dense:
         unit = "channels" if facts.block.convolutional else "units"
-        notes.append(f"Not treated as dense matrices, as {facts.obstacle}: rates are those of the weighted l_inf norm "
-                     f"by {unit}, and slopes of growth were not searched.")
+        notes.append(f"Not treated as dense matrices, as {facts.obstacle}: rates are those of norms of {unit}, and "
+                     "slopes of growth were not searched.")
     elif not facts.block.shared:
-        notes.append("The stages have weights of their own: there is no equilibrium, and rates are stated only in "
-                     "norms that all stages share.")
+        notes.append("The stages have weights of their own: there is no equilibrium, and rates are stated in norms "
+                     "that all stages share.")
     else:
         keep(_symmetric(facts))
         keep(_bounded_set(facts, radius))
@@ -220,6 +224,27 @@ def _metric(facts: BlockFacts, notes: list[str], seconds: float) -> Iterator[Cla
         gained = gain_by_metric(found, b, depth)
         if gained is not None:
             yield metric_claim(gained, Kind.METRIC_GAIN, gained.claim.gain(depth), slopes, depth)
+
+
+def _common(facts: BlockFacts, notes: list[str], seconds: float) -> Iterator[Claim]:
+    """The rate and gains in one metric of units or channels."""
+    if obstacle := obstacle_to_common_metric(facts):
+        notes.append(f"No metric that all stages and pixels share was sought, as {obstacle}.")
+        return
+    block, begin = facts.block, time.perf_counter()
+    found = prove_common_rate(facts, 1e-5, seconds)
+    if found is None:
+        late = time.perf_counter() - begin > seconds
+        notes.append("No metric that all stages and pixels share was found in which every step contracts"
+                     + (" within the time." if late else "."))
+        return
+    data = {"condition": np.array([found.condition]), "metric": found.metric, "multipliers": found.multipliers}
+    yield Claim(Kind.COMMON_RATE, found.rate, block.slopes, None, data)
+    for depth in (block.depth, None) if block.shared else (block.depth,):
+        gained = common_gain(facts, found, depth)
+        if gained is not None and gained.supply is not None:
+            numbers = {"rate": np.array([gained.rate]), "supply": np.array([gained.supply])}
+            yield Claim(Kind.COMMON_GAIN, gain_of(gained, depth), block.slopes, depth, data | numbers)
 
 
 def metric_claim(
