@@ -100,8 +100,8 @@ def lipschitz(
 
     **Arguments:** `mode`: the realisation; None chooses the tightest that is predicted to be done in time, and a note
     says which. `solver`: of the mode `neuron`, the default being that for the size of the network, unless it would not
-    fit into memory, then `ClosedForm()`, and a note says so; of the mode `roesser` a `Conic`; `spectral` has its own.
-    `limits`: tolerance and seconds for everything; `seed`: of the search for lower bounds.
+    fit into memory, then `ClosedForm()`, and a note says so; of the mode `roesser` its own or a `Conic`; `spectral` has
+    its own. `limits`: tolerance and seconds for everything; `seed`: of the search for lower bounds.
 
     **Raises:** `TooLargeError` if what was asked for cannot fit into memory; `ModeError` if the mode does not apply to
     the network; `ModelError` if the graph has a layer without an incremental constraint.
@@ -203,7 +203,7 @@ def _roesser(graph: Graph, solver: Solver | None) -> Roesser:
         return roesser(graph)
     backend = getattr(solver, "backend", None)
     if backend is None:
-        raise ModeError(f"The mode `roesser` is solved by conic solvers, not by {solver}.")
+        raise ModeError(f"The mode `roesser` has a solver of its own, or takes conic solvers, but not {solver}.")
     return roesser(graph, backend)
 
 
