@@ -13,7 +13,7 @@ from ..check import check as check_lipschitz
 from ..contractivity.check import Decision
 from .common_metric_check import CommonStep, check_common_step
 from .conditions import convolutional_conditions, fully_connected_conditions
-from .depth_gain import constant_input_gain
+from .depth_gain import constant_input_gain, constant_input_gain_infinity
 from .equilibrium import (
     equilibrium_gain_holds,
     equilibrium_gain_infinity,
@@ -45,6 +45,7 @@ class Kind(enum.Enum):
     METRIC_GAIN = "gain by the metric, l2"
     COMMON_GAIN = "gain by the common metric, l2"
     CONSTANT_GAIN = "gain for constant inputs, l2"
+    CONSTANT_GAIN_INFINITY = "gain for constant inputs, l_inf"
     DEPTH_GAIN_INFINITY = "gain of the unrolled block, l_inf"
     UNIFORM_GAIN_INFINITY = "gain at every depth, l_inf"
     GROWTH = "growth at slopes"
@@ -71,6 +72,7 @@ _MEANINGS = {
     Kind.METRIC_GAIN: "|dx_k| <= g max_j |du_j| in Euclidean norms, at the depth or at every depth, for any inputs.",
     Kind.COMMON_GAIN: "The same, by one metric of units or of the channels of every pixel that all stages share.",
     Kind.CONSTANT_GAIN: "|dx_k| <= g |du| in Euclidean norms at every depth, for constant inputs.",
+    Kind.CONSTANT_GAIN_INFINITY: "|dx_k|_inf <= g |du|_inf at every depth, for constant inputs.",
     Kind.DEPTH_GAIN_INFINITY: "|dx_K|_inf <= g max_j |du_j|_inf at the depth K, for any inputs.",
     Kind.UNIFORM_GAIN_INFINITY: "|dx_k|_inf <= g max_j |du_j|_inf at every depth, for any inputs.",
     Kind.GROWTH: "Products of I + h D A over the slopes D given, in turn, grow by at least g a step.",
@@ -252,6 +254,14 @@ def _constant(claim: Claim, facts: BlockFacts) -> bool:
     return constant_input_gain(a, b, facts.box) <= claim.value
 
 
+def _constant_infinity(claim: Claim, facts: BlockFacts) -> bool:
+    a, b, _ = facts.matrices
+    eta = claim.array("eta", len(facts.block.states[0]))
+    if eta is None or not np.all(eta > 0) or not infinity_rate_of(facts.rows, facts.box, eta) <= 1:
+        return False
+    return constant_input_gain_infinity(a, b, np.repeat(eta, len(a) // len(eta))) <= claim.value
+
+
 def _depth_infinity(claim: Claim, facts: BlockFacts) -> bool:
     if claim.depth is None or not _has_stages(facts, claim.depth):
         return False
@@ -320,6 +330,7 @@ _CHECKS = {
     Kind.METRIC_GAIN: _Check(_metric_gain, _one_matrix),
     Kind.COMMON_GAIN: _Check(_common_gain, _any),
     Kind.CONSTANT_GAIN: _Check(_constant, _one_matrix),
+    Kind.CONSTANT_GAIN_INFINITY: _Check(_constant_infinity, _one_matrix),
     Kind.DEPTH_GAIN_INFINITY: _Check(_depth_infinity, _any),
     Kind.UNIFORM_GAIN_INFINITY: _Check(_uniform_infinity, _one_stage),
     Kind.GROWTH: _Check(_growth, _one_matrix),

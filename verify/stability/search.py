@@ -16,7 +16,7 @@ from ..lipschitz import LipschitzReport
 from .claims import Claim, Kind, applicable, holds
 from .common_metric import common_gain, gain_of, obstacle_to_common_metric, prove_common_rate
 from .conditions import fully_connected_conditions
-from .depth_gain import constant_input_gain
+from .depth_gain import constant_input_gain, constant_input_gain_infinity
 from .equilibrium import equilibrium_gain_infinity, least_slope_infinity, least_slope_symmetric, vanishes_at_zero_alone
 from .facts import BlockFacts
 from .rows import depth_gain_infinity, infinity_rate_of, uniform_gain_candidate
@@ -116,6 +116,7 @@ def _search(
                      "that all stages share.")
     else:
         keep(_equilibrium(facts))
+        keep(_constant_infinity(facts))
         keep(_bounded_set(facts, radius))
         announce("contraction by a semidefinite program")
         keep(_metric(facts, notes, limits.time_limit / 2))
@@ -192,6 +193,16 @@ def _infinity(facts: BlockFacts) -> Iterator[Claim]:
     yield Claim(Kind.DEPTH_GAIN_INFINITY, depth_gain_infinity(facts.rows, facts.box, depth), slopes, depth)
     if facts.block.shared and (z := uniform_gain_candidate(facts.rows[0])) is not None:
         yield Claim(Kind.UNIFORM_GAIN_INFINITY, float(np.max(z)), slopes, None, {"bounds": z})
+
+
+def _constant_infinity(facts: BlockFacts) -> Iterator[Claim]:
+    """The l_inf gain of constant inputs, where a weighted l_inf norm is kept."""
+    a, b, _ = facts.matrices
+    rate, eta = best_weights(facts, *facts.block.slopes)
+    if rate <= 1:
+        gain = constant_input_gain_infinity(a, b, np.repeat(eta, len(a) // len(eta))) * _SLACK
+        if gain < math.inf:
+            yield Claim(Kind.CONSTANT_GAIN_INFINITY, gain, facts.block.slopes, None, {"eta": eta})
 
 
 def _bounded_set(facts: BlockFacts, radius: float) -> Iterator[Claim]:
