@@ -230,7 +230,7 @@ def test_ctrl_c_keeps_what_was_found(monkeypatch):
     def pressed(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("netgain.verify.stability.search.alternating_growth", pressed)
+    monkeypatch.setattr("netgain.verify.stability.growth.alternating_growth", pressed)
     found = search_block(facts(-P, layers.LeakyRelu(0.1)), LIMITS, 1.0)
     kinds = {claim.kind for claim in found.claims}
     assert found.interrupted
