@@ -7,9 +7,10 @@ import math
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+import typer.core
 from netgain import layers
 from netgain.layers.formats import Source
 from netgain.solvers.availability import Backend, probe
@@ -94,7 +95,30 @@ class FormName(enum.Enum):
     ONE_BLOCK = "one-block"
 
 
+class _Commands(typer.core.TyperGroup):
+    """Also the commands of other packages: entry points of the group `netgain.commands`, imported when they are used.
+
+    So a package that builds on this one can add to the command line, and this one does not import it.
+    """
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [*super().list_commands(ctx), *sorted(_added())]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        own = super().get_command(ctx, cmd_name)
+        if own is not None or cmd_name not in (added := _added()):
+            return own
+        other = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        other.command(cmd_name)(added[cmd_name].load())
+        return typer.main.get_command(other)
+
+
+def _added() -> dict[str, importlib.metadata.EntryPoint]:
+    return {point.name: point for point in importlib.metadata.entry_points(group="netgain.commands")}
+
+
 app = typer.Typer(
+    cls=_Commands,
     help="Proved bounds on trained neural networks.",
     no_args_is_help=True,
     add_completion=False,

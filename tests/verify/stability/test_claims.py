@@ -239,7 +239,7 @@ def test_ctrl_c_in_the_unrolled_gain_is_said(monkeypatch):
         report = lipschitz_of(*arguments, **options)
         return dataclasses.replace(report, solution=dataclasses.replace(report.solution, status=Status.INTERRUPTED))
 
-    monkeypatch.setattr("netgain.verify.stability.search.lipschitz_of", pressed)
+    monkeypatch.setattr("netgain.verify.stability.unrolled.lipschitz_of", pressed)
     found = search_block(facts(-P, layers.LeakyRelu(0.1)), LIMITS, 1.0)
     assert found.interrupted
     assert sum("Interrupted" in note for note in found.notes) == 1
