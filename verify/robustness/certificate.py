@@ -21,7 +21,7 @@ from ..sealed_json import (
     vector,
     write_sealed,
 )
-from .pairs import Pair
+from .outputs import Pair
 
 SCHEMA = "netgain-robustness/1"
 

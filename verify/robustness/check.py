@@ -15,7 +15,7 @@ from netgain.layers import Graph
 from ..check import check
 from .certificate import RobustnessCertificate
 from .margins import margins, radii
-from .pairs import constants, pair_graph
+from .outputs import constants, pair_graph
 
 
 class Finding(enum.Enum):
