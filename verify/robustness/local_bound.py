@@ -8,15 +8,17 @@ that is all a certified radius needs.
 
 import dataclasses
 import math
+import time
 from collections.abc import Sequence
 
 import numpy as np
 from netgain.solvers.closed_form import Scaled, compress, scale
+from netgain.solvers.dual_scaling import DualScaling
 from netgain.solvers.result import Limits, Solution
 
 from ..certificate import Certificate
 from ..constraints import to_inequality
-from ..neuron import default_solver
+from ..neuron import Solver, default_solver
 from ..proof import candidate
 from .local_check import LocalClaim, gain_proved
 from .local_rows import projected, restricted
@@ -31,6 +33,7 @@ _INFLATIONS = (1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 _WIDER, _SLACK = 1 + 1e-9, 1e-15
 _SURE = 1e-9
 _CLOSE = 1.02
+_LARGE = 500
 
 
 class LocalInequality:
@@ -48,7 +51,7 @@ class LocalInequality:
     def gain(self, row: np.ndarray | None, limits: Limits, enough: float = 0.0) -> Certificate | None:
         """Multipliers that prove a gain of row^T f, or of all outputs for None; None if nothing was proved.
 
-        **Arguments:** `enough`: where the multipliers of a former question prove a gain as small, they are the answer.
+        **Arguments:** `enough`: a gain not worth less, by multipliers of a former question or of a solve cut short.
         """
         scaled = scale(compress(to_inequality(projected(self.plain, row))))
         for former in self._known:
@@ -57,7 +60,8 @@ class LocalInequality:
                 certificate = self._proved(row, scaled, solution)
                 if certificate is not None and certificate.value <= enough:
                     return certificate
-        certificate = self._proved(row, scaled, default_solver(scaled).solve(scaled, limits))
+        limits = dataclasses.replace(limits, enough=enough * (1 - _INFLATIONS[0]))
+        certificate = self._proved(row, scaled, _solver(scaled).solve(scaled, limits))
         if certificate is not None and certificate.value > 0:
             self._known.append(certificate)
         return certificate
@@ -69,6 +73,11 @@ class LocalInequality:
             if gain_proved(self.enclosed, row, certificate):
                 return dataclasses.replace(certificate, arithmetic="double")
         return None
+
+
+def _solver(scaled: Scaled) -> Solver:
+    """Secants from a centre make the blocks of M dense, where the barrier method is faster from fewer neurons on."""
+    return DualScaling() if sum(scaled.inequality.sizes) > _LARGE else default_solver(scaled)
 
 
 def region_gain(network: LocalNetwork, digest: str, centre: Centre, region: Region, limits: Limits
@@ -97,11 +106,13 @@ class RadiusSearch:
     over j, `margin`_j, within min(r, margin_j / L_j(r)). As L_j grows with r, bisection is on whether the second is at
     least the first. A class j that the zonotope of B shows to stay behind needs no L_j.
 
-    **Arguments:** `evaluations`: the most radii tried; `limits`: of one solve.
+    **Arguments:** `evaluations`: the most radii tried; `tolerance`: of the solves; `deadline`: of
+    `time.perf_counter()`, after which the best so far is returned.
     """
 
     evaluations: int = 6
-    limits: Limits = dataclasses.field(default_factory=lambda: Limits(tolerance=1e-3))
+    tolerance: float = 5e-3
+    deadline: float = math.inf
 
     def find(self, network: LocalNetwork, digest: str, x: np.ndarray, predicted: int, margins: np.ndarray, known: float,
              most: float) -> LocalRadius:
@@ -115,7 +126,7 @@ class RadiusSearch:
         centre = network.centre(x)
         low, high = known, most if most < math.inf else 4 * known
         for _ in range(self.evaluations):
-            if high <= _CLOSE * low:
+            if high <= _CLOSE * low or time.perf_counter() > self.deadline:
                 break
             tried = (low + high) / 2
             found = self._tried(network, digest, centre, predicted, margins, tried, best.radius)
@@ -143,7 +154,9 @@ class RadiusSearch:
             problem = LocalInequality(network, digest, slopes)
             for j in sorted(open_, key=lambda j: float(margins[j])):
                 margin = float(margins[j])
-                gain = problem.gain(rows[j], self.limits, margin / tried * (1 - _SURE))
+                remaining = max(self.deadline - time.perf_counter(), 1e-3)
+                limits = Limits(tolerance=self.tolerance, time_limit=remaining)
+                gain = problem.gain(rows[j], limits, margin / tried * (1 - _SURE))
                 if gain is None:
                     return None
                 claim.gains[j] = gain

@@ -64,7 +64,10 @@ def slopes_proved(network: LocalNetwork, centre: Centre, claim: LocalClaim) -> Z
     """The zonotope of the region, if it shows that all slopes lie where the claim says; else None."""
     if not (0 < claim.region.radius < math.inf) or len(claim.slopes) != len(network.plain.activations):
         return None
-    zonotope = network.zonotope(centre, claim.region)
+    try:
+        zonotope = network.zonotope(centre, claim.region)
+    except OverflowError:  # a region so large shows nothing
+        return None
     for own, claimed in zip(network.slopes(centre, zonotope, claim.from_centre), claim.slopes, strict=True):
         if any(end.shape != own[0].shape for end in claimed):
             return None

@@ -73,7 +73,7 @@ def condensed(rows: Rows) -> Rows:
     readers = [(layer.maps[0], len(layer.lower)) for layer in rows.activations if 0 in layer.maps]
     readers += [(rows.output[0], rows.output[0].shape[0])] if 0 in rows.output else []
     count = sum(size for _, size in readers)
-    if count >= rows.input_size:
+    if 2 * count > rows.input_size:
         return rows
     parts = [Enclosure.of(a) for a, _ in readers]
     stack = DoubleMatrix(np.concatenate([a.mid for a in parts]), np.concatenate([a.rad for a in parts]))

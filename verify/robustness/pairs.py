@@ -33,6 +33,7 @@ from ..roesser import roesser
 from ..spectral import spectral
 from .outputs import Pair, all_pairs, constants, pair_graph, root_two_times
 
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class PairBounds:
     """What is proved of all outputs and of their differences.
