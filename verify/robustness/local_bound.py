@@ -33,6 +33,7 @@ _INFLATIONS = (1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 _WIDER, _SLACK = 1 + 1e-9, 1e-15
 _SURE = 1e-9
 _CLOSE = 1.02
+_TRACES = (1e-14, 1e-12, 1e-10)
 _LARGE = 500
 
 
@@ -68,8 +69,11 @@ class LocalInequality:
 
     def _proved(self, row: np.ndarray | None, scaled: Scaled, solution: Solution) -> Certificate | None:
         """The least inflation on a ladder that is proved, see `netgain.verify.proof`."""
-        for inflation in _INFLATIONS:
-            certificate = candidate(self.digest, scaled, solution, inflation)
+        candidates = [candidate(self.digest, scaled, solution, inflation) for inflation in _INFLATIONS]
+        if scaled.bound == 0:
+            # Of rows that cancel, the enclosures keep traces of rounding.
+            candidates += [dataclasses.replace(candidates[0], value=trace) for trace in _TRACES]
+        for certificate in candidates:
             if gain_proved(self.enclosed, row, certificate):
                 return dataclasses.replace(certificate, arithmetic="double")
         return None
@@ -124,11 +128,11 @@ class RadiusSearch:
         if not known > 0 or not known < math.inf:
             return best
         centre = network.centre(x)
-        low, high = known, most if most < math.inf else 4 * known
+        low, high = known, most
         for _ in range(self.evaluations):
             if high <= _CLOSE * low or time.perf_counter() > self.deadline:
                 break
-            tried = (low + high) / 2
+            tried = (low + high) / 2 if high < math.inf else 2 * low
             found = self._tried(network, digest, centre, predicted, margins, tried, best.radius)
             if found is not None:
                 best = found

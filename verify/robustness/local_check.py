@@ -9,7 +9,7 @@ from flint import arb
 from ..assembly import matrix_in_double
 from ..certificate import Certificate
 from ..check import neuron_terms
-from ..constraints import Rows
+from ..constraints import Rows, is_zero
 from ..positive_definite import proved_in_double
 from .local_rows import condensed, projected, restricted
 from .local_slopes import Ends
@@ -39,7 +39,7 @@ class LocalClaim:
 def gain_proved(rows: Rows, row: np.ndarray | None, gain: Certificate) -> bool:
     """Whether the multipliers prove the gain of row^T f (of f for None) for enclosed rows, in double precision."""
     own = projected(rows, row)
-    if all(c.is_zero for c in own.output.values()):
+    if all(is_zero(c) for c in own.output.values()):
         return 0 <= gain.value < math.inf
     arrays = gain.multipliers
     sizes = [(len(layer.lower),) for layer in own.activations]

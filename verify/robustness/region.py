@@ -29,6 +29,8 @@ _ROWS_BITS = 128
 # Covers the rounding of sums of a million non-negative numbers.
 _SLACK = 1 + 1e-9
 _TINY = 1e-300
+# Products of two such numbers do not overflow.
+_LARGE = 1e150
 _ROUNDING = 1e-12
 
 
@@ -112,7 +114,10 @@ class LocalNetwork:
                       tuple(values[node].ravel() for node in nodes))
 
     def zonotope(self, centre: Centre, region: Region) -> Zonotope:
-        """Encloses every neuron on a region around the centre."""
+        """Encloses every neuron on a region around the centre.
+
+        **Raises:** `OverflowError` if numbers grow too large.
+        """
         increments: list[Parts] = []
         intervals: list[Ends] = []
         for k, rows in enumerate(self.enclosed.activations, start=1):
@@ -142,8 +147,8 @@ class LocalNetwork:
         centre, reach = _centre_and_reach(dv, region, len(middle))
         total = (reach + radius) * _SLACK + 4 * UNIT * (np.abs(middle) + np.abs(centre)) + _TINY
         low, high = middle + centre - total, middle + centre + total
-        if not (np.all(np.isfinite(low)) and np.all(np.isfinite(high))):
-            raise OverflowError("values on the region are beyond float64")
+        if not np.all(total <= _LARGE):
+            raise OverflowError(f"on a region of radius {region.radius:g} values exceed {_LARGE:g}.")
         return np.nextafter(low, -math.inf), np.nextafter(high, math.inf)
 
     def slopes(self, centre: Centre, zonotope: Zonotope, from_centre: bool, slack: float = 0.0) -> tuple[Ends, ...]:
