@@ -7,12 +7,15 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 from netgain.layers import Tanh
+from netgain.layers.stable_block import Border
 
 from ..certificate import Certificate
 from ..check import check as check_lipschitz
 from ..contractivity.check import Decision
+from .block_symbols import BlockSymbols
+from .common_metric_check import CommonStep, check_common_step
 from .conditions import convolutional_conditions, fully_connected_conditions
-from .depth_gain import constant_input_gain
+from .depth_gain import constant_input_gain, constant_input_gain_infinity
 from .equilibrium import (
     equilibrium_gain_holds,
     equilibrium_gain_infinity,
@@ -20,10 +23,10 @@ from .equilibrium import (
     least_slope_symmetric,
     vanishes_at_zero_alone,
 )
-from .facts import BlockFacts
+from .facts import MOST, BlockFacts
 from .rows import depth_gain_infinity, infinity_rate_of, uniform_gain_holds
-from .spectral_witness import proved_growth
-from .step_contraction_check import StepClaim, StepProof, check_step
+from .spectral_witness import proved_growth, proved_wave_growth
+from .step_contraction_check import StepClaim, StepProof, check_step, supplied_gain
 from .trajectories import Trajectories, proved_expansion
 
 
@@ -34,6 +37,7 @@ class Kind(enum.Enum):
     SYMMETRIC_RATE = "rate, norm of -A"
     INFINITY_RATE = "rate, weighted l_inf"
     METRIC_RATE = "rate, optimised metric"
+    COMMON_RATE = "rate, common metric"
     TANH_RATE_SYMMETRIC = "rate to the equilibrium on a bounded set, norm of -A"
     TANH_RATE_INFINITY = "rate to the equilibrium on a bounded set, weighted l_inf"
     CONVERGENCE = "convergence of every trajectory"
@@ -41,7 +45,9 @@ class Kind(enum.Enum):
     EQUILIBRIUM_INFINITY = "equilibrium gain, l_inf"
     UNROLLED_GAIN = "gain of the unrolled block, l2"
     METRIC_GAIN = "gain by the metric, l2"
+    COMMON_GAIN = "gain by the common metric, l2"
     CONSTANT_GAIN = "gain for constant inputs, l2"
+    CONSTANT_GAIN_INFINITY = "gain for constant inputs, l_inf"
     DEPTH_GAIN_INFINITY = "gain of the unrolled block, l_inf"
     UNIFORM_GAIN_INFINITY = "gain at every depth, l_inf"
     GROWTH = "growth at slopes"
@@ -57,6 +63,8 @@ _MEANINGS = {
     Kind.SYMMETRIC_RATE: "||I + h D A|| <= g for all slopes D, in the norm of P = -A.",
     Kind.INFINITY_RATE: "||I + h D A|| <= g for all slopes D and every stage, in the norm max |x_i| / eta_i.",
     Kind.METRIC_RATE: "||I + h D A|| <= g for all slopes D, in the norm of Q.",
+    Kind.COMMON_RATE: "||I + h D A|| <= g for all slopes D and every stage, in one norm, of Q on units or on the "
+    "channels of every pixel.",
     Kind.TANH_RATE_SYMMETRIC: "|x_k - x| decays by g a step, x the equilibrium, x_0 = 0 and |u| <= radius, norm of P.",
     Kind.TANH_RATE_INFINITY: "The same in the norm max |x_i| / eta_i.",
     Kind.CONVERGENCE: "For every u each trajectory has a limit, which may depend on its start.",
@@ -64,7 +72,9 @@ _MEANINGS = {
     Kind.EQUILIBRIUM_INFINITY: "The same in the l_inf norm.",
     Kind.UNROLLED_GAIN: "|dx_K| <= g |du| in Euclidean norms, at the depth K.",
     Kind.METRIC_GAIN: "|dx_k| <= g max_j |du_j| in Euclidean norms, at the depth or at every depth, for any inputs.",
+    Kind.COMMON_GAIN: "The same, by one metric of units or of the channels of every pixel that all stages share.",
     Kind.CONSTANT_GAIN: "|dx_k| <= g |du| in Euclidean norms at every depth, for constant inputs.",
+    Kind.CONSTANT_GAIN_INFINITY: "|dx_k|_inf <= g |du|_inf at every depth, for constant inputs.",
     Kind.DEPTH_GAIN_INFINITY: "|dx_K|_inf <= g max_j |du_j|_inf at the depth K, for any inputs.",
     Kind.UNIFORM_GAIN_INFINITY: "|dx_k|_inf <= g max_j |du_j|_inf at every depth, for any inputs.",
     Kind.GROWTH: "Products of I + h D A over the slopes D given, in turn, grow by at least g a step.",
@@ -173,6 +183,31 @@ def _step_holds(step: StepClaim, claim: Claim) -> bool:
     return check_step(step, StepProof(metric, multipliers)) is Decision.PROVED
 
 
+def _common(claim: Claim, facts: BlockFacts) -> bool:
+    step = _common_step(claim, facts, claim.value, None)
+    return step is not None and check_common_step(facts, step)
+
+
+def _common_gain(claim: Claim, facts: BlockFacts) -> bool:
+    if not (facts.block.shared or (claim.depth is not None and claim.depth <= facts.block.depth)):
+        return False
+    rate, supply = claim.number("rate"), claim.number("supply")
+    if not all(math.isfinite(number) and number >= 0 for number in (rate, supply)):
+        return False
+    step = _common_step(claim, facts, rate, supply)
+    if step is None or supplied_gain(rate, supply, claim.depth) > claim.value:
+        return False
+    return check_common_step(facts, step)
+
+
+def _common_step(claim: Claim, facts: BlockFacts, rate: float, supply: float | None) -> CommonStep | None:
+    n = len(facts.block.states[0])
+    metric, multipliers = claim.array("metric", n, n), claim.array("multipliers", len(facts.block.states), n)
+    if metric is None or multipliers is None:
+        return None
+    return CommonStep(facts.box, rate, claim.number("condition"), metric, multipliers, supply)
+
+
 def _tanh_symmetric(claim: Claim, facts: BlockFacts) -> bool:
     a, b, c = facts.matrices
     radius, full = claim.number("radius"), facts.with_slopes(0.0, 1.0)
@@ -221,6 +256,14 @@ def _constant(claim: Claim, facts: BlockFacts) -> bool:
     return constant_input_gain(a, b, facts.box) <= claim.value
 
 
+def _constant_infinity(claim: Claim, facts: BlockFacts) -> bool:
+    a, b, _ = facts.matrices
+    eta = claim.array("eta", len(facts.block.states[0]))
+    if eta is None or not np.all(eta > 0) or not infinity_rate_of(facts.rows, facts.box, eta) <= 1:
+        return False
+    return constant_input_gain_infinity(a, b, np.repeat(eta, len(a) // len(eta))) <= claim.value
+
+
 def _depth_infinity(claim: Claim, facts: BlockFacts) -> bool:
     if claim.depth is None or not _has_stages(facts, claim.depth):
         return False
@@ -233,11 +276,48 @@ def _uniform_infinity(claim: Claim, facts: BlockFacts) -> bool:
 
 
 def _growth(claim: Claim, facts: BlockFacts) -> bool:
-    a, patterns = facts.matrices[0], claim.data.get("patterns")
-    if patterns is None or patterns.ndim != 2 or not len(patterns) or patterns.shape[1] != len(a):
+    patterns, axes = claim.data.get("patterns"), len(facts.input_shape) - 1
+    if patterns is None or patterns.ndim != 2 or not len(patterns) or {"frequency", "window"} <= claim.data.keys():
         return False
-    inside = np.all((patterns >= facts.box.lower) & (patterns <= facts.box.upper))
-    return bool(inside) and proved_growth(a, facts.box, patterns) >= claim.value
+    if not np.all((patterns >= facts.box.lower) & (patterns <= facts.box.upper)):
+        return False
+    if "frequency" in claim.data:
+        place = _integers(claim.array("frequency", axes))
+        circular = facts.block.convolutional and facts.block.border is Border.CIRCULAR
+        if place is None or not circular or patterns.shape[1] != len(facts.block.states[0]):
+            return False
+        return proved_wave_growth(BlockSymbols(facts), place, facts.box, patterns) >= claim.value
+    within: BlockFacts | None = facts
+    if "window" in claim.data:
+        extents = _integers(claim.array("window", axes))
+        within = None if extents is None else windowed(facts, tuple(extents.tolist()))
+    if within is None or within.size > MOST or patterns.shape[1] != within.size:
+        return False
+    if within.block.border is Border.CIRCULAR and within.wraps:
+        return False
+    return proved_growth(within.state_matrix().toarray(), facts.box, patterns) >= claim.value
+
+
+def _integers(values: np.ndarray | None) -> np.ndarray | None:
+    """The same as integers, None unless they are: of moderate size."""
+    if values is None or not np.all((np.abs(values) < 2**31) & (values == np.round(values))):
+        return None
+    return values.astype(np.int64)
+
+
+def windowed(facts: BlockFacts, extents: tuple[int, ...]) -> BlockFacts | None:
+    """What is left of the block where slopes outside a window of the image are zero: the block for that image.
+
+    None where slopes do not reach zero, or the window does not fit: on a circular image it must not be its own
+    neighbour.
+    """
+    block, image = facts.block, facts.input_shape[1:]
+    if not (block.convolutional and facts.box.lower <= 0 <= facts.box.upper and len(extents) == len(image)):
+        return None
+    gap = [taps // 2 if block.border is Border.CIRCULAR else 0 for taps in block.states[0].shape[2:]]
+    if not all(1 <= extent <= size - room for extent, size, room in zip(extents, image, gap, strict=True)):
+        return None
+    return BlockFacts(dataclasses.replace(block, border=Border.ZEROS), (facts.input_shape[0], *extents))
 
 
 def _expansion(claim: Claim, facts: BlockFacts) -> bool:
@@ -279,6 +359,7 @@ _CHECKS = {
     Kind.SYMMETRIC_RATE: _Check(_symmetric, _one_matrix),
     Kind.INFINITY_RATE: _Check(_infinity, _any),
     Kind.METRIC_RATE: _Check(_metric, _one_matrix),
+    Kind.COMMON_RATE: _Check(_common, _any),
     Kind.TANH_RATE_SYMMETRIC: _Check(_tanh_symmetric, _one_matrix),
     Kind.TANH_RATE_INFINITY: _Check(_tanh_infinity, _one_matrix),
     Kind.CONVERGENCE: _Check(_convergence, _one_matrix),
@@ -286,10 +367,12 @@ _CHECKS = {
     Kind.EQUILIBRIUM_INFINITY: _Check(_equilibrium_infinity, _one_matrix),
     Kind.UNROLLED_GAIN: _Check(_unrolled, _any),
     Kind.METRIC_GAIN: _Check(_metric_gain, _one_matrix),
+    Kind.COMMON_GAIN: _Check(_common_gain, _any),
     Kind.CONSTANT_GAIN: _Check(_constant, _one_matrix),
+    Kind.CONSTANT_GAIN_INFINITY: _Check(_constant_infinity, _one_matrix),
     Kind.DEPTH_GAIN_INFINITY: _Check(_depth_infinity, _any),
     Kind.UNIFORM_GAIN_INFINITY: _Check(_uniform_infinity, _one_stage),
-    Kind.GROWTH: _Check(_growth, _one_matrix),
+    Kind.GROWTH: _Check(_growth, _one_stage),
     Kind.EXPANSION: _Check(_expansion, _any),
 }
 
