@@ -33,6 +33,7 @@ from .cli_options import Model as _Model
 from .cli_options import Quiet as _Quiet
 from .cli_options import TimeLimit as _TimeLimit
 from .cli_options import print_json, read_claim, read_from, require_limits, require_writable, save
+from .cli_report import report
 from .cli_stability import STABILITY, check_blocks, stability
 from .doctor import diagnose
 from .inspection import inspect as inspect_graph
@@ -317,6 +318,7 @@ app.command()(flow)
 app.command()(contract)
 app.command()(implicit)
 app.command()(stability)
+app.command()(report)
 
 
 @app.command()
