@@ -30,7 +30,7 @@ def report(
     ] = False,
     model: Annotated[
         list[Path] | None,
-        typer.Option("--model", help="With --check: a model's file, if it is not where the result says. May be repeated.",
+        typer.Option("--model", help="With --check: a model's file that is not where the result says. May be repeated.",
                      show_default=False),
     ] = None,
     quiet: Quiet = False,

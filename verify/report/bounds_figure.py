@@ -8,7 +8,8 @@ from .drawing import COLOURS, decimal_of, drawn, is_wide, label_of, plain_ticks
 
 _ROW, _MARGIN = 25, 62
 _MOST = 40
-_LOOKS = {Side.UPPER: ("<", "upper"), Side.LOWER: (">", "lower"), Side.EXACT: ("D", "upper"), Side.LIMIT: ("|", "muted")}
+_LOOKS = {Side.UPPER: ("<", "upper"), Side.LOWER: (">", "lower"), Side.EXACT: ("D", "upper"),
+          Side.LIMIT: ("|", "muted")}
 
 
 def bounds_figure(identifier: str, title: str, symbol: str, bounds: Sequence[Bound], level: float | None = None
@@ -51,9 +52,9 @@ def bounds_figure(identifier: str, title: str, symbol: str, bounds: Sequence[Bou
             colour = COLOURS["loose" if bound.loose else colour]
             axes.plot(bound.value, row, marker, color=colour, markeredgecolor=colour, markersize=8, zorder=3,
                       markerfacecolor=colour if bound.proved else "none", markeredgewidth=1.4)
-        axes.set_yticks(range(len(rows)), [f"{label_of(bound.label)}{', off the scale' if bound in distant else ''}\n{decimal_of(bound)}"
-                                        for bound in rows],
-                        linespacing=1.25)
+        off = [", off the scale" if bound in distant else "" for bound in rows]
+        labels = [f"{label_of(bound.label)}{far}\n{decimal_of(bound)}" for bound, far in zip(rows, off, strict=True)]
+        axes.set_yticks(range(len(rows)), labels, linespacing=1.25)
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)

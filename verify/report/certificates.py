@@ -63,8 +63,8 @@ class Checker:
                                                   "the current folder.")
         model = self.models.get(claim.sha256) or _existing(claim.model, folder)
         if model is None:
-            return standing(Standing.NOT_CHECKED, f"Not re-checked: the model {claim.model} is not there. Name its file "
-                                                  "with --model.")
+            return standing(Standing.NOT_CHECKED, f"Not re-checked: the model {claim.model} is not there. Name its "
+                                                  "file with --model.")
         try:
             sha256 = describe_source(model).sha256
         except ModelError as error:
@@ -104,7 +104,8 @@ def _existing(path: str, folder: Path) -> Path | None:
 
 def _checked(certificate: Path, model: Path) -> tuple[dict[str, Any] | None, str]:
     """The answer of `netgain check`, or why there is none."""
-    command = [sys.executable, "-m", "netgain.verify", "check", str(certificate.resolve()), str(model.resolve()), "--json"]
+    files = [str(certificate.resolve()), str(model.resolve())]
+    command = [sys.executable, "-m", "netgain.verify", "check", *files, "--json"]
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", errors="replace", check=False)
     try:
         body = json.loads(done.stdout)

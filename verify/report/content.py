@@ -19,8 +19,8 @@ class Side(enum.Enum):
 class Bound:
     """One value for a quantity.
 
-    **Attributes:** `proved`: whether the result says that a checker proved it; `loose`: a bound known to be coarse, such
-    as the norm product, drawn apart from the others.
+    **Attributes:** `proved`: whether the result says that a checker proved it; `loose`: a bound known to be coarse,
+    such as the norm product, drawn apart from the others.
     """
 
     label: str
@@ -49,13 +49,15 @@ class Figure:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Rows under headings. `numeric`: columns that are set flush right; `folded`: shown on request."""
+    """Rows under headings. `numeric`: columns that are set flush right; `folded`: shown on request; `wide`: over the
+    whole width of the page."""
 
     caption: str
     headings: Sequence[str]
     rows: Sequence[Sequence[str]]
     numeric: frozenset[int] = frozenset()
     folded: bool = False
+    wide: bool = False
 
     kind = "table"
 

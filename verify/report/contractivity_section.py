@@ -36,13 +36,15 @@ def contractivity_section(context: Context) -> Section:
     of_m = _lower_slope_bounds(interval)
     upper = worst.number_or_none("upper") if proved else None
     intervals = slope_intervals(fields, interval)
-    caption = f"Bounds on m: slopes in [m, {max(slopes, default=1.0):g}] keep μ ≤ {level:g}"
+    steepest = max(slopes, default=1.0)
+    caption = f"Bounds on m: slopes in [m, {steepest:g}] keep μ ≤ {level:g}"
     blocks: list[Block] = contradiction(bounds, _MU)
     blocks += [block for block in (
         bounds_figure(f"{identifier}-sandwich", "Where the logarithmic norm μ lies", _MU, bounds, level),
         bounds_table(f"Bounds on μ, the largest logarithmic norm of f′ over slopes in {interval_text(slopes)}: "
                      "|u(t) − v(t)| ≤ exp(μ t) |u(0) − v(0)|", _MU, bounds),
-        slope_interval_figure(f"{identifier}-slopes", f"Slope intervals that keep μ ≤ {level:g}", intervals),
+        slope_interval_figure(f"{identifier}-slopes", f"Slope intervals χ = [m, {steepest:g}] that keep μ ≤ {level:g}",
+                              intervals),
         bounds_table(caption, _M, of_m) if of_m else None,
     ) if block is not None]
     blocks += notes_of(fields)
@@ -67,9 +69,12 @@ def log_norm_bounds(worst: Fields, proved: bool) -> list[Bound]:
     worst.ignore("upper_decimal", "lower_decimal")
     found = []
     for name, label, side, is_proved, loose in (
-            ("norm_bound", "norm bound", Side.UPPER, False, True), ("closed_form", "closed form", Side.UPPER, False, True),
-            ("semidefinite", "semidefinite", Side.UPPER, proved, False), ("upper", "certified", Side.UPPER, proved, False),
-            ("lower", "worst slopes", Side.LOWER, True, False), ("gradient", "gradient system", Side.LOWER, False, False)):
+            ("norm_bound", "norm bound", Side.UPPER, False, True),
+            ("closed_form", "closed form", Side.UPPER, False, True),
+            ("semidefinite", "semidefinite", Side.UPPER, proved, False),
+            ("upper", "certified", Side.UPPER, proved, False),
+            ("lower", "worst slopes", Side.LOWER, True, False),
+            ("gradient", "gradient system", Side.LOWER, False, False)):
         value = worst.number_or_none(name)
         if value is not None:
             found.append(Bound(label, value, side, is_proved, _MEANINGS[name], loose))

@@ -39,4 +39,5 @@ def convergence_figure(identifier: str, title: str, iterations: Sequence[Converg
             end = start * iteration.guaranteed**steps
             curves.append(Curve("", [first, first + steps], [start, end], colour, dashed=True))
     description = "; ".join(f"{iteration.label}: {iteration.course[-1][0]:g} iterations" for iteration in shown)
-    return lines_figure(identifier, title, description, Axis("iteration", False), Axis("length of the step", True), curves)
+    return lines_figure(identifier, title, description, Axis("iteration", False), Axis("length of the step", True),
+                        curves)

@@ -24,16 +24,20 @@ def layers_figure(identifier: str, title: str, nodes: Sequence[Node], upper: flo
     **Arguments:** `upper`: the bound proved of the whole network, drawn at its end.
     """
     bounds = composition(nodes)
-    shown = [node for node in nodes if not node.inputs or node.gains != (1.0,) or node is nodes[-1]]
+    shown = [node for node in nodes if not node.inputs or node.gains != (1.0,)]
+    if shown and nodes[-1].reached != shown[-1].reached:
+        shown.append(nodes[-1])
     if len(shown) < 3 or len(bounds) < 2:
         return None
     places = list(range(len(shown)))
+    composed = [bounds.get(node.name) for node in shown]
     curves = [
-        Curve("norms multiplied so far", places, [bounds.get(node.name) for node in shown], "loose", marked=True),
+        Curve("norms multiplied, layer by layer", places, composed, "loose", marked=True),
         Curve("the witness so far", places, [node.reached for node in shown], "lower", marked=True),
     ]
     if upper is not None:
-        curves.append(Curve("certified for the whole network", [places[-1]], [upper], "upper", marked=True, joined=False))
+        whole = Curve("certified for the whole network", [places[-1]], [upper], "upper", marked=True, joined=False)
+        curves.append(whole)
     description = (f"After {len(shown) - 1} layers the norms multiply to {bounds.get(nodes[-1].name, float('nan')):.5g}"
                    f"{'' if nodes[-1].reached is None else f', the witness reaches {nodes[-1].reached:.5g}'}.")
     return lines_figure(identifier, title, description, Axis("layers that change lengths"), Axis("gain from the input"),
@@ -46,8 +50,9 @@ def depths_figure(identifier: str, title: str, networks: Sequence[Depth]) -> Fig
         return None
     ordered = sorted(networks, key=lambda network: network.layers)
     depths = [network.layers for network in ordered]
+    products = [network.norm_product for network in ordered]
     curves = [
-        Curve("norm product", depths, [network.norm_product for network in ordered], "loose", marked=True, joined=False),
+        Curve("norm product", depths, products, "loose", marked=True, joined=False),
         Curve("certified", depths, [network.upper for network in ordered], "upper", marked=True, joined=False),
         Curve("witness", depths, [network.lower for network in ordered], "lower", marked=True, joined=False),
     ]

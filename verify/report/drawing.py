@@ -13,7 +13,7 @@ from ..rounding import rounded_down, rounded_up
 from .content import Bound, Figure, Side
 
 # Width in CSS pixels: a phone's column, so that the letters are as large as those of the text there.
-WIDTH = 356
+WIDTH = 330
 _PIXELS_PER_INCH = 72
 _LONGEST_LABEL = 34
 
@@ -25,7 +25,7 @@ COLOURS = {name: f"#0a0b{number:02x}" for number, name in enumerate(
 SERIES = tuple(COLOURS[f"series-{number}"] for number in range(1, 7))
 
 _SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
-_STYLE = {
+_STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,
     "axes.formatter.use_mathtext": False,
@@ -76,7 +76,8 @@ def drawn(identifier: str, title: str, description: str, height: float, paint: C
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure as Canvas
 
-    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": identifier}), warnings.catch_warnings():
+    settings: Any = {**_STYLE, "svg.hashsalt": identifier}
+    with matplotlib.rc_context(settings), warnings.catch_warnings():
         # The browser has letters that the font measured with has not.
         warnings.filterwarnings("ignore", message="Glyph .* missing", category=UserWarning)
         canvas = Canvas(figsize=(WIDTH / _PIXELS_PER_INCH, height / _PIXELS_PER_INCH), layout="constrained")

@@ -27,7 +27,8 @@ class Fields:
         return self._required(name, self.text_or_none(name), "a text")
 
     def text_or_none(self, name: str) -> str | None:
-        return self._take(name, "a text", lambda value: isinstance(value, str))
+        value: str | None = self._take(name, "a text", lambda entry: isinstance(entry, str))
+        return value
 
     def number(self, name: str) -> float:
         return self._required(name, self.number_or_none(name), "a number")

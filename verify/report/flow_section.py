@@ -79,21 +79,33 @@ def _networks(fields: Fields, identifier: str, time: float, flow: list[Bound]) -
                      duration(network.number("seconds")), " ".join(network.texts("notes"))))
     if not rows:
         return []
-    curves = [Curve("norm product", steps, values["norm_product"], "loose", marked=True),
-              Curve("certified", steps, values["upper"], "upper", marked=True),
+    curves = [Curve("certified", steps, values["upper"], "upper", marked=True),
               Curve("slope system", steps, values["slope"], "muted", dashed=True),
               Curve("witness", steps, values["lower"], "lower", marked=True)]
     best = min((bound.value for bound in flow if bound.proved), default=None)
+    note = ""
+    if _comparable(values):
+        curves.insert(0, Curve("norm product", steps, values["norm_product"], "loose", marked=True))
+    else:
+        note = "; norm products are off the scale"
     levels = [("flow, best proved bound", best, "series-3")] if best is not None else []
-    description = (f"Networks of {min(steps):g} to {max(steps):g} Euler steps. Their bounds say nothing of the flow, nor "
-                   "the other way round.")
-    figure = lines_figure(f"{identifier}-depth", f"Bound against depth: N Euler steps of {time:g}/N", description,
+    description = (f"Networks of {min(steps):g} to {max(steps):g} Euler steps. Their bounds say nothing of the flow, "
+                   "nor the other way round.")
+    figure = lines_figure(f"{identifier}-depth", f"Bound against depth: N Euler steps of {time:g}/N{note}",
+                          description,
                           Axis("Euler steps N", logarithmic=max(steps) > 4 * min(steps), ticks=sorted(set(steps))[:12]),
                           Axis("L of the network"), curves, levels)
     table = Table("Networks of N Euler steps: witness ≤ L ≤ certified",
                   ("N", "witness", "slope system", "certified", "norm product", "time", "note"), rows,
-                  numeric=frozenset({0, 1, 2, 3, 4}))
+                  numeric=frozenset({0, 1, 2, 3, 4}), wide=True)
     return [block for block in (figure, table) if block is not None]
+
+
+def _comparable(values: dict[str, list[float | None]]) -> bool:
+    """Whether the norm products leave the other bounds apart on one scale."""
+    others = [value for name in ("upper", "lower") for value in values[name] if value is not None]
+    products = [value for value in values["norm_product"] if value is not None]
+    return bool(products) and (not others or max(products) <= max(others) + 4 * (max(others) - min(others)))
 
 
 def _covers(body: dict[str, Any], gains: list[float], time: float) -> str | None:

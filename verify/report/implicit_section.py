@@ -39,8 +39,8 @@ def implicit_section(context: Context) -> Section:
         symbol = f"g ({norms})"
         blocks += contradiction(bounds, symbol)
         title = f"Gain from {norms.replace(' -> ', ' to ')}"
-        figure = bounds_figure(f"{identifier}-gain{number}-sandwich", title, symbol, bounds) if len(bounds) > 1 else None
-        blocks += [figure] if figure else []
+        if len(bounds) > 1 and (figure := bounds_figure(f"{identifier}-gain{number}-sandwich", title, symbol, bounds)):
+            blocks.append(figure)
         blocks.append(bounds_table(f"{title}: the least g with |f(u) − f(u′)| ≤ g |u − u′|", "g", bounds))
     blocks += notes_of(fields)
     witness = fields.object_or_none("witness")
@@ -81,11 +81,12 @@ def _layer_blocks(layer: Fields, identifier: str) -> list[Block]:
                      _number(entry.number_or_none("measured")), str(entry.integer("iterations")),
                      entry.text("status").replace("_", " ")))
     if rows:
-        figure = convergence_figure(f"{identifier}-convergence", f"Convergence of {node}; dashed: guaranteed", iterations)
+        title = f"Convergence of {node}; dashed: guaranteed"
+        figure = convergence_figure(f"{identifier}-convergence", title, iterations)
         blocks.append(figure or missing("the convergence"))
         blocks.append(Table(f"Iterations that lead to the solution of {node}",
                             ("iteration", "norm", "step", "guaranteed factor", "measured", "iterations", "status"),
-                            rows, numeric=frozenset({2, 3, 4, 5})))
+                            rows, numeric=frozenset({2, 3, 4, 5}), wide=True))
     return blocks
 
 

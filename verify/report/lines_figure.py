@@ -16,8 +16,9 @@ _LEGEND_ROW = 15
 class Curve:
     """Points joined by lines; None leaves a gap.
 
-    **Attributes:** `label`: empty for a curve that is explained by others; `colour`: a name of `drawing.COLOURS`, by default the next of the series; `dashed`: for what is not
-    measured or proved but compared with; `marked`: whether points are shown; `low`, `high`: intervals around them.
+    **Attributes:** `label`: empty for a curve that is explained by others; `colour`: a name of `drawing.COLOURS`, by
+    default the next of the series; `dashed`: for what is not measured or proved but compared with; `marked`: whether
+    points are shown; `low`, `high`: intervals around them.
     """
 
     label: str
@@ -76,7 +77,7 @@ def lines_figure(identifier: str, title: str, description: str, x_axis: Axis, y_
         axes.grid()
         axes.set_axisbelow(True)
         if entries > 1:
-            axes.figure.legend(loc="outside lower left", ncols=1, handlelength=2.6, borderaxespad=0.2, labelspacing=0.35)
+            axes.figure.legend(loc="outside lower left", handlelength=2.6, borderaxespad=0.2, labelspacing=0.35)
 
     entries = sum(bool(curve.label) for curve in known) + len(levels)
     return drawn(identifier, title, description, height + (_LEGEND_ROW * entries if entries > 1 else 0), paint)
@@ -84,7 +85,8 @@ def lines_figure(identifier: str, title: str, description: str, x_axis: Axis, y_
 
 def _draw(axes: Any, number: int, curve: Curve) -> None:
     colour = COLOURS[curve.colour] if curve.colour else SERIES[number % len(SERIES)]
-    style = (0, (4, 3)) if curve.dashed else _STYLES[number // len(SERIES) % len(_STYLES)]
+    repeated = 0 if curve.colour else number // len(SERIES) % len(_STYLES)
+    style = (0, (4, 3)) if curve.dashed else _STYLES[repeated]
     nothing = float("nan")
     values = [nothing if value is None else value for value in curve.y]
     axes.plot(list(curve.x), values, color=colour, linestyle=style if curve.joined else "none",

@@ -19,4 +19,4 @@ def other_section(context: Context) -> Section:
     rows = [line for name, value in body.items() for line in flat(name, value)]
     question = str(body.get("question") or body["schema"])
     return Section(context.identifier, title, question, ("", ""), [("result", context.document.origin)],
-                   [Table("What the result says", ("field", "content"), rows)])
+                   [Table("What the result says", ("field", "content"), rows, wide=True)])

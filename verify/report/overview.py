@@ -37,7 +37,7 @@ def _table(sections: Sequence[Section]) -> Table:
         standing = section.standing.value if section.certificates else "–"
         rows.append((section.title, section.question, " ".join(section.headline).strip() or "–",
                      "yes" if section.proved else "no", standing))
-    return Table("All results", ("model", "question", "best proved", "proved", "certificate"), rows)
+    return Table("All results", ("model", "question", "best proved", "proved", "certificate"), rows, wide=True)
 
 
 def _sandwiches(networks: Sequence[tuple[Section, dict[str, Any]]]) -> Block | None:

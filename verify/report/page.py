@@ -44,7 +44,8 @@ SECTIONS: dict[str, Callable[[Context], Section]] = {
 def sections_of(documents: Sequence[Document], checker: Checker) -> list[Section]:
     """A section for each document, in order.
 
-    **Raises:** `ReportError` naming all documents with fields that are missing or of the wrong kind; `ReportUnavailable`.
+    **Raises:** `ReportError` naming all documents with fields that are missing or of the wrong kind;
+    `ReportUnavailable`.
     """
     require_libraries()
     sections, wrong = [], []

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
-
 # What neither XML nor HTML can hold, and what turns the direction of text so that it reads as something else.
 _NOT_TEXT = re.compile("[^\t\n\x20-\x7e\xa0-\u2029\u202f-\u2065\u206a-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -72,7 +71,7 @@ def _parsed(text: str, origin: str) -> Any:
     try:
         value = json.loads(text, parse_constant=_refuse_constant)
     except _NotFiniteError as error:
-        raise ReportError(f"{origin} holds {error}, which no command of netgain writes and JSON does not know.") from None
+        raise ReportError(f"{origin} holds {error}, which JSON does not know and no command of netgain writes.") from None
     except RecursionError:
         raise ReportError(f"{origin} is nested too deeply for a result.") from None
     except ValueError as error:
@@ -117,7 +116,8 @@ def _document(origin: str, folder: Path, value: Any, known: frozenset[str]) -> D
     schema = value.get("schema")
     if isinstance(schema, str) and schema in known:
         return Document(_clean(origin), folder, schema, _clean(value))
-    if isinstance(schema, str) and "certificate" in schema:
+    # Certificates are sealed by a hash of their content.
+    if isinstance(schema, str) and "sha256" in value:
         raise ReportError(f"{origin} is a certificate ({_short(schema)}), expected a result: what the command printed "
                           "with --json. `--check` finds certificates by itself.")
     found = f"the schema {_short(schema)}" if schema is not None else "no schema"

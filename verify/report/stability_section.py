@@ -36,8 +36,9 @@ def stability_section(context: Context) -> Section:
         shown, found = _block(block, number, f"{identifier}-block{number}")
         blocks += shown
         claims.append(found)
+    about = "one block" if len(claims) == 1 else f"{len(claims)} blocks"
     certificates = certificate_of(
-        context, model, fields.text_or_none("certificate"), f"{sum(map(len, claims))} claims about {len(claims)} blocks",
+        context, model, fields.text_or_none("certificate"), f"{sum(map(len, claims))} claims about {about}",
         lambda body: _covers(body, claims, _value(of_network, "certified")))
     facts = [("stable", "yes, proved" if stable else "not proved"), *model.facts, *computation_facts(fields)]
     fields.ignore("schema", "question")
@@ -87,8 +88,8 @@ def _block(block: Fields, number: int, identifier: str) -> tuple[list[Block], li
     figure = bounds_figure(f"{identifier}-rates", title, "factor of a step", rates, level=1.0)
     blocks += [figure] if figure else []
     if rows:
-        blocks.append(Table(f"What is proved of block {number} ({stable})", ("claim", "g", "depth", "slopes", "meaning"),
-                            rows, numeric=frozenset({1, 2})))
+        blocks.append(Table(f"What is proved of block {number} ({stable})",
+                            ("claim", "g", "depth", "slopes", "meaning"), rows, numeric=frozenset({1, 2}), wide=True))
     block.ignore("rate")
     blocks += [Note(text) for text in block.texts("notes")]
     return blocks, claims

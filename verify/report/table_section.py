@@ -26,7 +26,7 @@ def table_section(context: Context) -> Section:
         blocks += _figure(figure, f"{identifier}-figure{number}-series")
     names = [_heading(column) for column in columns]
     numeric = frozenset(k for k, column in enumerate(columns) if column.text_or_none("kind") in _NUMERIC)
-    blocks.append(Table(title, names, _rows(fields, len(names)), numeric=numeric))
+    blocks.append(Table(title, names, _rows(fields, len(names)), numeric=numeric, wide=True))
     deviations = fields.anything("deviations")
     if deviations:
         blocks.append(_deviations(deviations))
@@ -70,7 +70,7 @@ def _deviations(deviations: Any) -> Table:
     headings = list(dict.fromkeys(name for entry in deviations for name in entry))
     rows = [[_cell(entry.get(name)) for name in headings] for entry in deviations]
     numeric = frozenset(k for k, name in enumerate(headings) if name in ("ours", "published", "relative"))
-    return Table("Where ours and the published values differ", headings, rows, numeric=numeric)
+    return Table("Where ours and the published values differ", headings, rows, numeric=numeric, wide=True)
 
 
 def _figure(figure: Fields, identifier: str) -> list[Block]:
