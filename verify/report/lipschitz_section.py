@@ -78,7 +78,7 @@ def _bounds(fields: Fields, certified: float | None, lower: Fields, solver: Fiel
     if optimum:
         found.append(Bound("optimum", optimum, Side.LIMIT, False, "no multipliers certify less"))
     if slope:
-        found.append(Bound("slope system", slope, Side.LIMIT, False, "some slopes reach it: no proof by them says less"))
+        found.append(Bound("slope system", slope, Side.LIMIT, False, "no proof by slopes says less"))
     if pair or witness > 0:
         found.append(Bound("witness", witness, Side.LOWER, True, "a pair of inputs shows it"))
     return found

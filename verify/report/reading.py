@@ -71,7 +71,7 @@ def _parsed(text: str, origin: str) -> Any:
     try:
         value = json.loads(text, parse_constant=_refuse_constant)
     except _NotFiniteError as error:
-        raise ReportError(f"{origin} holds {error}, which JSON does not know and no command of netgain writes.") from None
+        raise ReportError(f"{origin} holds {error}, which JSON does not know and netgain does not write.") from None
     except RecursionError:
         raise ReportError(f"{origin} is nested too deeply for a result.") from None
     except ValueError as error:
