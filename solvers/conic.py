@@ -254,8 +254,13 @@ def predicted_memory(inequality: Inequality, form: Form, backend: Backend) -> fl
     splitting ONE_BLOCK into the cliques of CHAIN by itself. MOSEK factors a matrix of the order of the variables.
     """
     sides = orders(inequality, Form.CHAIN if backend is Backend.CLARABEL else form)
+    return memory_of_cones(sides, variables(inequality, form), backend)
+
+
+def memory_of_cones(orders: Sequence[int], variables: int, backend: Backend) -> float:
+    """The same from the orders of the semidefinite cones and the number of variables."""
     if backend is Backend.CLARABEL:
-        return float(_CLARABEL_BYTES * sum((n * (n + 1) / 2) ** 2 for n in sides))
+        return float(_CLARABEL_BYTES * sum((n * (n + 1) / 2) ** 2 for n in orders))
     if backend is Backend.SCS:
-        return float(_SCS_BYTES * sum(n**2 for n in sides))
-    return float(_MOSEK_BYTES * variables(inequality, form) ** 2)
+        return float(_SCS_BYTES * sum(n**2 for n in orders))
+    return float(_MOSEK_BYTES * variables**2)

@@ -19,7 +19,7 @@ from .availability import Backend, probe
 from .conic_forms import Block, ConeProgram
 from .dissipation_head import Arrow, arrow
 from .inequality import Inequality
-from .result import Limits, Status
+from .result import Limits, Progress, Status
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -72,7 +72,8 @@ class DissipationProblem:
 @dataclasses.dataclass(frozen=True, eq=False)
 class DissipationSolution:
     """`rho`, and by stage the metric Q_k (the last is the identity if there is no head), storages P_a and multipliers
-    (None for a linear stage); then the head's multipliers by layer. Nothing is proved."""
+    (None for a linear stage); then the head's multipliers by layer; and `history`, in gains sqrt(rho). Nothing is
+    proved."""
 
     status: Status
     rho: float
@@ -85,6 +86,7 @@ class DissipationSolution:
     solver: str
     version: str
     detail: str
+    history: tuple[Progress, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -226,6 +228,13 @@ def _congruence(left: sp.csr_array) -> sp.csr_array:
     """vec X -> vec(left^T X left)."""
     transposed = sp.csr_array(left.T)
     return sp.csr_array(sp.kron(transposed, transposed))
+
+
+def memory_by(problem: DissipationProblem, backend: Backend) -> int:
+    """Bytes the backend will need, to within a factor of about two."""
+    from .conic import memory_of_cones
+
+    return int(memory_of_cones(problem.orders, _Builder(problem, 0.0).length, backend))
 
 
 def solve_dissipation(problem: DissipationProblem, backend: Backend = Backend.CLARABEL, limits: Limits | None = None,

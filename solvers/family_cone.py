@@ -1,6 +1,6 @@
 r"""The linear algebra of an interior-point iteration on stacks of Hermitian matrices with shared variables.
 
-A cone is the stack M_w(x) = M_0 + sum_r x_r (p_r^H q_r + q_r^H p_r) + sum_t sign_t K_t^H (X_t kron I) K_t, with
+A cone is the stack M_w(x) = M_0 + sum_r x_r (p_r^H q_r + q_r^H p_r) + sum_t K_t^H (X_t kron diag(weights_t)) K_t, with
 scalars x_r for rows and symmetric matrices X_t, all shared by its members and by other cones. Everything an iteration
 needs of a Hermitian stack X is H X H^H with H the rows p, q and K_t stacked; no constraint matrix is formed.
 """
@@ -33,17 +33,24 @@ class Rows:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Metric:
-    """sign K^H (X kron I_copies) K, where the upper triangle of X starts at `first` in the vector of unknowns."""
+    """K^H (X kron diag(weights)) K, where the upper triangle of X, or its diagonal alone, starts at `first` in the
+    vector of unknowns."""
 
     maps: Maps
     channels: int
-    copies: int
-    sign: float
+    weights: tuple[float, ...]
     first: int
+    diagonal: bool = False
+
+    @property
+    def copies(self) -> int:
+        return len(self.weights)
 
     @functools.cached_property
     def triangle(self) -> tuple[np.ndarray, np.ndarray]:
-        return np.triu_indices(self.channels)
+        """Rows and columns of the entries that are unknowns."""
+        own = np.arange(self.channels)
+        return (own, own) if self.diagonal else np.triu_indices(self.channels)
 
     @property
     def unknowns(self) -> slice:
@@ -144,7 +151,7 @@ class Cone:
                     for i, b in rows.maps.items():
                         m[:, self._part(i), self._part(j)] += adjoint(b) @ (product[:, None] * a)
         for metric in self.metrics:
-            weight = metric.sign * np.kron(metric.symmetric(x), np.eye(metric.copies))
+            weight = np.kron(metric.symmetric(x), np.diag(metric.weights))
             self._add_gram(m, metric.maps, weight)
         if self.constant is not None and not homogeneous:
             self._add_gram(m, self.constant, None)
@@ -163,7 +170,7 @@ class Cone:
             for j, a in rows.maps.items():
                 result[:, self._part(j)] += adjoint(a) @ back
         for metric in self.metrics:
-            weight = metric.sign * np.kron(metric.symmetric(x), np.eye(metric.copies))
+            weight = np.kron(metric.symmetric(x), np.diag(metric.weights))
             image = weight @ self._times(metric.maps, right)
             for j, b in metric.maps.items():
                 result[:, self._part(j)] += image if b is None else adjoint(b) @ image
@@ -211,9 +218,9 @@ class Cone:
         """By unknown, from p_r X q_r^H by row and K X K^H by metric."""
         result: np.ndarray = self._gather @ (2 * values)
         for metric, square in zip(self.metrics, squares, strict=True):
-            g = np.einsum("fanbn->ab", _split(square, metric, metric)).real
+            g = np.einsum("fanbn,n->ab", _split(square, metric, metric), metric.weights).real
             a, b = metric.triangle
-            result[metric.unknowns] += metric.sign * np.where(a == b, 1, 2) * (g[a, b] + g[b, a]) / 2
+            result[metric.unknowns] += np.where(a == b, 1, 2) * (g[a, b] + g[b, a]) / 2
         return result
 
     def schur(self, z: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -231,11 +238,11 @@ class Cone:
         result = np.asarray(self._gather @ (self._gather @ own).T)
         for t, (metric, part) in enumerate(zip(self.metrics, self._slices, strict=True)):
             cross = _mixed(z[:, q, part], y[:, part, p], metric) + _mixed(z[:, p, part], y[:, part, q], metric)
-            cross = metric.sign * self._gather @ cross
+            cross = self._gather @ cross
             result[:, metric.unknowns] += cross
             result[metric.unknowns, :] += cross.T
             for other, place in list(zip(self.metrics, self._slices, strict=True))[: t + 1]:
-                value = metric.sign * other.sign * _metrics(z[:, part, place], y[:, place, part], metric, other)
+                value = _metrics(z[:, part, place], y[:, place, part], metric, other)
                 result[metric.unknowns, other.unknowns] += value
                 if other is not metric:
                     result[other.unknowns, metric.unknowns] += value.T
@@ -252,7 +259,7 @@ def _split(x: np.ndarray, left: Metric, right: Metric) -> np.ndarray:
 
 def _mixed(z: np.ndarray, y: np.ndarray, metric: Metric) -> np.ndarray:
     """trace(p^H q Z F_ab Y) over rows and entries of X: z = (rows, K), y = (K, rows)."""
-    left = z.reshape((len(z), z.shape[1], metric.channels, metric.copies))
+    left = z.reshape((len(z), z.shape[1], metric.channels, metric.copies)) * np.array(metric.weights)
     right = y.reshape((len(y), metric.channels, metric.copies, y.shape[2]))
     g = np.einsum("fran,fbnr->rab", left, right, optimize=True).real
     a, b = metric.triangle
@@ -263,7 +270,8 @@ def _mixed(z: np.ndarray, y: np.ndarray, metric: Metric) -> np.ndarray:
 def _metrics(z: np.ndarray, y: np.ndarray, metric: Metric, other: Metric) -> np.ndarray:
     """trace(F_ab Z F_cd Y) over entries of two symmetric matrices: z = K Z K'^H, y = K' Y K^H."""
     c, d = metric.channels, other.channels
-    left = _split(z, metric, other).transpose(1, 3, 0, 2, 4).reshape((c * d, -1))
+    weighted = _split(z, metric, other) * np.array(metric.weights)[:, None, None] * np.array(other.weights)
+    left = weighted.transpose(1, 3, 0, 2, 4).reshape((c * d, -1))
     right = _split(y, other, metric).transpose(1, 3, 0, 4, 2).reshape((d * c, -1))
     t = (left @ right.T).real.reshape((c, d, d, c))  # b, c, d, a
     (a, b), (e, f) = metric.triangle, other.triangle

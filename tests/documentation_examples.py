@@ -39,9 +39,9 @@ _PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))[
 _EXTRAS = set(_PROJECT["optional-dependencies"])
 
 _NUMBER = re.compile(r"(-?\d+(?:\.\d+)?(?:e[+-]?\d+)?)")
-_MACHINE = re.compile(r"\d[\d.,]* ?(?:ms|s|min|minutes?|hours?|kB|MB|GB|iterations|nodes)\b")
+_MACHINE = re.compile(r"\d[\d.,]* ?(?:ms|s|min|minutes?|hours?|kB|MB|GB|MiB|GiB|iterations|nodes)\b")
 """What differs from machine to machine."""
-_SEARCHED = re.compile(r"(?:witness|slope system|gap|gradient|lower|not below|attack)")
+_SEARCHED = re.compile(r"(?:witness|slope system|gap|gradient|lower|not below|attack|.* <= L <= )")
 """Lines of numbers that a search found: another processor may find slightly others."""
 
 

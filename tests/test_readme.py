@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import typer
 from netgain.verify import cli
 from typer.testing import CliRunner
 
@@ -23,7 +24,8 @@ def test_commands_and_options_exist() -> None:
 
 def test_every_command_is_in_the_table() -> None:
     named = set(re.findall(r"^\| `netgain ([a-z]+)", README, re.MULTILINE))
-    assert named == {command.name or command.callback.__name__ for command in cli.app.registered_commands}
+    program = typer.main.get_command(cli.app)
+    assert named == set(program.list_commands(program.make_context("netgain", [], resilient_parsing=True)))
 
 
 def test_files_that_are_linked_exist() -> None:

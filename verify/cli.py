@@ -7,9 +7,10 @@ import math
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+import typer.core
 from netgain import layers
 from netgain.layers.formats import Source
 from netgain.solvers.availability import Backend, probe
@@ -23,6 +24,7 @@ from .certificate import load_certificate
 from .check import Outcome
 from .check import check as check_certificate
 from .claim import Standing, judge
+from .cli_batch import batch
 from .cli_compare import compare
 from .cli_contract import contract
 from .cli_contractivity import CONTRACTIVITY, check_field, contractivity
@@ -34,6 +36,7 @@ from .cli_options import Quiet as _Quiet
 from .cli_options import TimeLimit as _TimeLimit
 from .cli_options import print_json, read_claim, read_from, require_limits, require_writable, save
 from .cli_report import report
+from .cli_robustness import ROBUSTNESS, check_robustness_file, robustness
 from .cli_stability import STABILITY, check_blocks, stability
 from .doctor import diagnose
 from .inspection import inspect as inspect_graph
@@ -93,7 +96,30 @@ class FormName(enum.Enum):
     ONE_BLOCK = "one-block"
 
 
+class _Commands(typer.core.TyperGroup):
+    """Also the commands of other packages: entry points of the group `netgain.commands`, imported when they are used.
+
+    So a package that builds on this one can add to the command line, and this one does not import it.
+    """
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [*super().list_commands(ctx), *sorted(_added())]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        own = super().get_command(ctx, cmd_name)
+        if own is not None or cmd_name not in (added := _added()):
+            return own
+        other = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        other.command(cmd_name)(added[cmd_name].load())
+        return typer.main.get_command(other)
+
+
+def _added() -> dict[str, importlib.metadata.EntryPoint]:
+    return {point.name: point for point in importlib.metadata.entry_points(group="netgain.commands")}
+
+
 app = typer.Typer(
+    cls=_Commands,
     help="Proved bounds on trained neural networks.",
     no_args_is_help=True,
     add_completion=False,
@@ -165,7 +191,8 @@ class _Question:
         if self.mode is ModeName.SPECTRAL and self.solver is not SolverName.AUTO:
             raise typer.BadParameter("the mode spectral has a solver of its own.", param_hint="--solver")
         if self.mode is ModeName.ROESSER and not (self.solver.conic or self.solver is SolverName.AUTO):
-            raise typer.BadParameter("the mode roesser takes clarabel, scs or mosek.", param_hint="--solver")
+            raise typer.BadParameter("the mode roesser has a solver of its own, or takes clarabel, scs or mosek.",
+                                     param_hint="--solver")
 
     @property
     def target(self) -> Path:
@@ -299,6 +326,9 @@ def check(
         if schema in STABILITY:
             check_blocks(certificate, model, as_json)
             return
+        if schema in ROBUSTNESS:
+            check_robustness_file(certificate, model, as_json)
+            return
         claim = read_claim(load_certificate, certificate, as_json)
         graph, _ = _read(model)
         verdict = check_certificate(claim, graph)
@@ -319,6 +349,8 @@ app.command()(contract)
 app.command()(implicit)
 app.command()(stability)
 app.command()(report)
+app.command()(robustness)
+app.command()(batch)
 
 
 @app.command()

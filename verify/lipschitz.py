@@ -35,6 +35,8 @@ class Stage(enum.Enum):
 
 INTERRUPTED_SEARCH = "Interrupted during the search for lower bounds."
 """The note of a report that lacks a witness since Ctrl-C was pressed."""
+_ASK_IMPLICIT = ("`netgain implicit` tells which conditions of well-posedness can be proved of the network, and looks "
+                 "for slopes that refute it.")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -98,8 +100,8 @@ def lipschitz(
 
     **Arguments:** `mode`: the realisation; None chooses the tightest that is predicted to be done in time, and a note
     says which. `solver`: of the mode `neuron`, the default being that for the size of the network, unless it would not
-    fit into memory, then `ClosedForm()`, and a note says so; of the mode `roesser` a `Conic`; `spectral` has its own.
-    `limits`: tolerance and seconds for everything; `seed`: of the search for lower bounds.
+    fit into memory, then `ClosedForm()`, and a note says so; of the mode `roesser` its own or a `Conic`; `spectral` has
+    its own. `limits`: tolerance and seconds for everything; `seed`: of the search for lower bounds.
 
     **Raises:** `TooLargeError` if what was asked for cannot fit into memory; `ModeError` if the mode does not apply to
     the network; `ModelError` if the graph has a layer without an incremental constraint.
@@ -171,7 +173,7 @@ def _not_well_posed(graph: Graph, error: NoMetricError, seconds: float) -> Lipsc
     """Nothing is claimed of a network of which it is not known that it has exactly one output."""
     solution = Solution(Status.NO_METRIC, math.inf, 0.0, (), 0, seconds, "diagonal_stability", "")
     return LipschitzReport(graph.name, math.inf, 0.0, 0.0, math.inf, None, None, solution,
-                           {"solve": seconds, "total": seconds}, notes=(str(error),))
+                           {"solve": seconds, "total": seconds}, notes=(str(error), _ASK_IMPLICIT))
 
 
 def _realisation(
@@ -201,7 +203,7 @@ def _roesser(graph: Graph, solver: Solver | None) -> Roesser:
         return roesser(graph)
     backend = getattr(solver, "backend", None)
     if backend is None:
-        raise ModeError(f"The mode `roesser` is solved by conic solvers, not by {solver}.")
+        raise ModeError(f"The mode `roesser` has a solver of its own, or takes conic solvers, but not {solver}.")
     return roesser(graph, backend)
 
 
@@ -220,7 +222,9 @@ def _better(neuron: Neuron, certificate: Certificate | None, notes: list[str]) -
 def _lower_bounds(graph: Graph, neuron: Neuron | None, seed: int, time_limit: float) -> tuple[float, Witness]:
     """The gain of the best slopes, and a witness."""
     slope_bound, wanted = slope_system(neuron, seed, time_limit / 2) if neuron is not None else (0.0, None)
-    return slope_bound, best_witness(graph, wanted, seed, time_limit, neuron.loop_metrics if neuron else None)
+    witness = best_witness(graph, wanted, seed, time_limit, neuron.loop_metrics if neuron else None)
+    # The slopes of the witness's secants lie in the intervals too, and reach what the witness does.
+    return max(slope_bound, witness.ratio) if slope_bound > 0 else slope_bound, witness
 
 
 def slope_system(neuron: Neuron, seed: int, time_limit: float) -> tuple[float, dict[str, np.ndarray]]:

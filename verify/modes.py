@@ -13,7 +13,7 @@ from .channelwise import ModeError, channelwise
 from .memory import TooLargeError, fits, gibibytes
 from .mode import Mode
 from .neuron import Neuron, memory_for_rows, unrolled
-from .roesser import roesser_problem
+from .roesser import predict_roesser
 from .spectral import Spectral, predict_spectral, spectral
 
 # Longer solves are left to those who ask for them.
@@ -120,12 +120,7 @@ def _spectral(graph: Graph) -> Prediction:
 
 def _roesser(graph: Graph) -> Prediction:
     try:
-        problem = roesser_problem(graph)
+        cost = predict_roesser(graph)
     except ModeError as error:
         return Prediction(Mode.ROESSER, obstacle=str(error))
-    # A conic solver factorises the vectorised matrices: about 25 times, at 10 GFlop/s; memory as measured in `Conic`.
-    entries = [order * (order + 1) // 2 for order in problem.data.orders]
-    seconds = 25 * sum(n**3 / 3 for n in entries) / 1e10
-    multipliers = sum(stage.channels for stage in problem.data.stages if stage.lower is not None)
-    multipliers += problem.head.inequality.multipliers if problem.head else 0
-    return Prediction(Mode.ROESSER, multipliers, max(problem.data.orders), 53 * sum(n**2 for n in entries), seconds)
+    return Prediction(Mode.ROESSER, cost.multipliers, cost.order, cost.memory, cost.seconds)

@@ -10,19 +10,25 @@ from netgain.layers import FLOAT, Graph
 from netgain.layers.roesser import Realisation
 from netgain.solvers.availability import Backend
 from netgain.solvers.closed_form import Scaled, scale
-from netgain.solvers.dissipation import DissipationProblem, DissipationSolution, StageData, solve_dissipation
+from netgain.solvers.dissipation import (
+    DissipationProblem,
+    DissipationSolution,
+    StageData,
+    memory_by,
+    solve_dissipation,
+)
+from netgain.solvers.dissipation_interior_point import DissipationInteriorPoint
 from netgain.solvers.inequality import Inequality
-from netgain.solvers.result import Limits, OnProgress, Solution, Status
+from netgain.solvers.result import Cost, Limits, OnProgress, Progress, Solution
 
 from .certificate import Certificate
-from .channelwise import Head, ModeError
+from .channelwise import Head
 from .check import check
 from .constraints import to_inequality
 from .dissipation import Chain, Stage, dissipative_chain, realised
+from .memory import TooLargeError, available_memory, fits, gibibytes
 from .mode import Mode
 
-# Beyond it a dense factorisation of one inequality's svec takes the backend many minutes.
-_LARGEST_ORDER = 130
 # Frequencies along each axis at which gains are sampled, for scaling only.
 _SAMPLED = 8
 _MARGINS = (1e-9, 1e-8, 1e-7, 1e-6, 1e-5)
@@ -44,27 +50,49 @@ class RoesserProblem:
         return self.exponents[-1] + (self.head.output_exponent if self.head else 0)
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Unscaled:
+    """A chain, its scaled head, and the problem in the units of the network."""
+
+    chain: Chain
+    head: Scaled | None
+    data: DissipationProblem
+
+    def scaled(self) -> RoesserProblem:
+        """Every stage scaled by a power of two to a gain near 1."""
+        exponents, data = [0], []
+        for stage in self.chain.stages:
+            gain = math.sqrt(stage.gain) * _gain(realised(stage, 0, FLOAT))
+            if stage.upper is not None and stage.lower is not None:
+                gain *= max(np.max(np.abs(stage.lower)), np.max(np.abs(stage.upper)))
+            exponents.append(exponents[-1] + (round(math.log2(gain)) if gain > 0 else 0))
+            data.append(_data(stage, realised(stage, exponents[-2] - exponents[-1], FLOAT)))
+        problem = DissipationProblem(tuple(data), self.data.head)
+        return RoesserProblem(self.chain, tuple(exponents), self.head, problem)
+
+
+def _unscaled(graph: Graph) -> _Unscaled:
+    chain = dissipative_chain(graph)
+    head = scale(to_inequality(chain.head.rows)) if chain.head else None
+    reduced = _on_spanned_pixels(head.inequality, chain.head) if head and chain.head else None
+    data = tuple(_data(stage, realised(stage, 0, FLOAT)) for stage in chain.stages)
+    return _Unscaled(chain, head, DissipationProblem(data, reduced))
+
+
 def roesser_problem(graph: Graph) -> RoesserProblem:
     """The inequalities of a graph, every stage scaled by a power of two to a gain near 1.
 
     **Raises:** `ModeError`.
     """
-    chain = dissipative_chain(graph)
-    exponents, data = [0], []
-    for stage in chain.stages:
-        gain = math.sqrt(stage.gain) * _gain(realised(stage, 0, FLOAT))
-        if stage.upper is not None and stage.lower is not None:
-            gain *= max(np.max(np.abs(stage.lower)), np.max(np.abs(stage.upper)))
-        exponents.append(exponents[-1] + (round(math.log2(gain)) if gain > 0 else 0))
-        data.append(_data(stage, realised(stage, exponents[-2] - exponents[-1], FLOAT)))
-    head = scale(to_inequality(chain.head.rows)) if chain.head else None
-    reduced = _on_spanned_pixels(head.inequality, chain.head) if head and chain.head else None
-    problem = RoesserProblem(chain, tuple(exponents), head, DissipationProblem(tuple(data), reduced))
-    largest = max(problem.data.orders)
-    if largest > _LARGEST_ORDER:
-        raise ModeError(f"The largest matrix inequality of {graph.name} has order {largest}, more than the "
-                        f"{_LARGEST_ORDER} that conic solvers manage; use the mode `spectral` or `neuron`.")
-    return problem
+    return _unscaled(graph).scaled()
+
+
+def predict_roesser(graph: Graph) -> Cost:
+    """What a solve will take, from sizes alone.
+
+    **Raises:** `ModeError`.
+    """
+    return DissipationInteriorPoint().predict(_unscaled(graph).data)
 
 
 def _data(stage: Stage, system: Realisation) -> StageData:
@@ -106,7 +134,7 @@ class Roesser:
 
     graph: Graph
     problem: RoesserProblem
-    backend: Backend
+    backend: Backend | None
 
     @property
     def mode(self) -> Mode:
@@ -118,17 +146,27 @@ class Roesser:
         return math.inf
 
     def solve(self, limits: Limits, on_progress: OnProgress | None) -> Solution:
-        """The least bound the backend finds whose multipliers and metrics the checker accepts.
-
-        Each solve leaves every inequality a margin, which is raised until the checker accepts what came out. If it
-        accepts nothing, the first solution is returned.
+        """The least bound our own solver finds, or one that the checker accepts from a backend.
 
         **Raises:** `SolverUnavailable`.
         """
+        if self.backend is not None:
+            return self._solve_by(self.backend, limits)
+
+        def in_units(progress: Progress) -> None:
+            if on_progress:
+                on_progress(_in_units(self.problem, progress))
+
+        found = DissipationInteriorPoint().solve(self.problem.data, limits, in_units)
+        return _solution(self.problem, found, found.seconds)
+
+    def _solve_by(self, backend: Backend, limits: Limits) -> Solution:
+        """A backend's points may be infeasible to its tolerance: each solve leaves every inequality a margin, which is
+        raised until the checker accepts what came out. If it accepts nothing, the first solution is returned."""
         seconds, first = 0.0, None
         for margin in _MARGINS:
             left = dataclasses.replace(limits, time_limit=max(limits.time_limit - seconds, 1e-3))
-            found = solve_dissipation(self.problem.data, self.backend, left, margin)
+            found = solve_dissipation(self.problem.data, backend, left, margin)
             seconds += found.seconds
             solution = _solution(self.problem, found, seconds)
             first = first or solution
@@ -141,8 +179,9 @@ class Roesser:
         return first or solution
 
     def closed_form(self) -> Solution:
-        """There is no formula for storage functions."""
-        return Solution(Status.FAILED, math.inf, 0.0, (), 0, 0.0, "closed_form", "")
+        """Storages by a formula; there is none if a state-space model is not stable."""
+        found = DissipationInteriorPoint().closed_form(self.problem.data)
+        return _solution(self.problem, found, found.seconds)
 
     def prove(self, solution: Solution) -> Certificate | None:
         """A certificate whose value exceeds the solver's bound by as little as the checker accepts; or None."""
@@ -157,7 +196,7 @@ class Roesser:
                 multipliers=solution.multipliers,
                 exponents=exponents,
                 output_exponent=problem.output_exponent,
-                solver=f"{solution.solver} {solution.version}",
+                solver=f"{solution.solver} {solution.version}".strip(),
                 mode=Mode.ROESSER,
                 metrics=solution.metrics,
             )
@@ -167,18 +206,36 @@ class Roesser:
         return None
 
 
-def roesser(graph: Graph, backend: Backend = Backend.CLARABEL) -> Roesser:
-    """The network as a chain of dissipation inequalities, for a conic solver.
+def roesser(graph: Graph, backend: Backend | None = None) -> Roesser:
+    """The network as a chain of dissipation inequalities, for our own solver or a conic one.
 
     **Raises:** `ModeError` if the network is no chain of layers that treat every pixel alike, followed by what may be
-    a head, or too large.
+    a head; `TooLargeError`, before anything large is allocated.
     """
-    return Roesser(graph, roesser_problem(graph), backend)
+    unscaled = _unscaled(graph)
+    who, needed = "The mode `roesser`", DissipationInteriorPoint().predict(unscaled.data).memory
+    if backend is not None:
+        who, needed = f"{backend.value} in the mode `roesser`", memory_by(unscaled.data, backend)
+    if not fits(needed):
+        orders = [stage.order for stage in unscaled.data.stages]
+        raise TooLargeError(f"{who} would need {gibibytes(needed)} for {graph.name}, whose {len(orders)} inequalities "
+                            f"have orders up to {max(orders)}; {gibibytes(available_memory())} are free. The modes "
+                            "`spectral` and `neuron` may fit.")
+    return Roesser(graph, unscaled.scaled(), backend)
+
+
+def _in_units(problem: RoesserProblem, progress: Progress) -> Progress:
+    with np.errstate(over="ignore"):
+        bound, dual = (float(np.ldexp(value, problem.output_exponent)) for value in
+                       (progress.bound, progress.dual_bound))
+    return dataclasses.replace(progress, bound=bound, dual_bound=dual)
 
 
 def _solution(problem: RoesserProblem, found: DissipationSolution, seconds: float) -> Solution:
     with np.errstate(over="ignore"):
         bound = float(np.ldexp(math.sqrt(found.rho), problem.output_exponent))
+    history = tuple(_in_units(problem, line) for line in found.history)
+    dual = history[-1].dual_bound if history else 0.0
     if not found.status.has_multipliers:
         return Solution(found.status, bound, 0.0, (), found.iterations, seconds, found.solver, found.version,
                         detail=found.detail)
@@ -187,5 +244,5 @@ def _solution(problem: RoesserProblem, found: DissipationSolution, seconds: floa
         metrics += [metric] if problem.head or k < stages else []
         metrics += storages
     multipliers = (*(lam for lam in found.multipliers if lam is not None), *found.head)
-    return Solution(found.status, bound, 0.0, multipliers, found.iterations, seconds, found.solver, found.version,
-                    detail=found.detail, metrics=tuple(metrics))
+    return Solution(found.status, bound, dual, multipliers, found.iterations, seconds, found.solver, found.version,
+                    history, found.detail, tuple(metrics))

@@ -11,6 +11,9 @@ from typing import Any
 
 import numpy as np
 
+PART = ".part"
+"""How the name of a file ends while it is being written."""
+
 
 class CertificateError(ValueError):
     """A certificate file cannot be read, or is not what it was when written; the text says how it differs."""
@@ -24,7 +27,7 @@ def sealed(body: dict[str, Any]) -> dict[str, Any]:
 def write_sealed(path: str | os.PathLike[str], content: dict[str, Any]) -> None:
     """Writes the JSON; an existing file is replaced only once the new one is complete."""
     target = Path(path)
-    part = target.with_name(target.name + ".part")
+    part = target.with_name(target.name + PART)
     try:
         part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         part.replace(target)

@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import itertools
 import re
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from .convolutional_networks import (
     trained_network,
 )
 
-_DIGITS_CLASS = 7
+DIGITS_CLASS = 7
 _TRAINED_OUTPUT_GAIN = 1.1
 # Numbers of convolutions in the published table. Networks with 16 lie in the same folder, but were not trained alike:
 # with the gain and the activation of the others they do not reach the accuracy stated in their files.
@@ -105,6 +106,17 @@ def residual_network(weights: Weights, relu_after_sum: bool, name: str) -> Graph
     return builder.build(builder.add(output, node), name)
 
 
+def digits_perceptron(weights: Weights, output: int, name: str) -> Graph:
+    """fc1, .., with ReLU between them, and one output of the last. Weights are (in, out)."""
+    pairs = [(weights[f"fc{k}_weight"].T, weights[f"fc{k}_bias"].ravel())
+             for k in itertools.takewhile(lambda k: f"fc{k}_weight" in weights, itertools.count(1))]
+    if not pairs:
+        raise DataError(f"{name}: no variable `fc1_weight`.")
+    weight, bias = pairs[-1]
+    one = slice(output, output + 1)
+    return perceptron([*pairs[:-1], (weight[one], bias[one])], name)
+
+
 def affine_chain(graph: Graph) -> tuple[np.ndarray, ...] | None:
     """W_1, .., W_k if the graph is `perceptron`'s; None if it is anything else. For tools that take only these."""
     layers = [graph.layer(node) for node in graph.order[1:-1]]
@@ -127,12 +139,7 @@ def _digits(folder: Path, table: Mapping[str, tuple[Published, ...]]) -> Iterabl
 
 
 def _build_digits(path: Path, name: str) -> Graph:
-    weights = _load(path)
-    pairs = [(weights[f"fc{k}_weight"].T, weights[f"fc{k}_bias"].ravel())
-             for k in itertools.takewhile(lambda k: f"fc{k}_weight" in weights, itertools.count(1))]
-    weight, bias = pairs[-1]
-    one = slice(_DIGITS_CLASS, _DIGITS_CLASS + 1)
-    return perceptron([*pairs[:-1], (weight[one], bias[one])], name)
+    return digits_perceptron(_load(path), DIGITS_CLASS, name)
 
 
 def _digits_convolutional(folder: Path, table: Mapping[str, tuple[Published, ...]]) -> Iterable[Network]:
@@ -148,7 +155,7 @@ def _digits_convolutional(folder: Path, table: Mapping[str, tuple[Published, ...
 
 
 def _build_digits_convolutional(path: Path, flattening: Flattening, name: str) -> Graph:
-    return digits_network(_load(path), _DIGITS_CLASS, flattening, name)
+    return digits_network(_load(path), DIGITS_CLASS, flattening, name)
 
 
 def _convolutional(folder: Path, table: Mapping[str, tuple[Published, ...]]) -> Iterable[Network]:
@@ -246,11 +253,24 @@ def _build_residual(path: Path, relu_after_sum: bool, name: str) -> Graph:
     return residual_network(_load(path), relu_after_sum, name)
 
 
+class _Variables(dict[str, np.ndarray]):
+    """The variables of a file; one that is not there is an error of the file."""
+
+    path: Path
+
+    def __missing__(self, name: str) -> np.ndarray:
+        raise DataError(f"{self.path}: no variable `{name}`.")
+
+
 def _load(path: Path) -> dict[str, np.ndarray]:
     try:
-        return dict(scipy.io.loadmat(path))
-    except (OSError, ValueError, NotImplementedError, scipy.io.matlab.MatReadError) as error:
+        found = _Variables(scipy.io.loadmat(path))
+    # scipy's errors of damaged files are of many kinds.
+    except (OSError, ValueError, LookupError, TypeError, NotImplementedError, zlib.error,
+            scipy.io.matlab.MatReadError) as error:
         raise DataError(f"{path}: not a readable .mat file ({error}).") from None
+    found.path = path
+    return found
 
 
 def _published(path: Path) -> dict[str, tuple[Published, ...]]:

@@ -9,7 +9,7 @@ import dataclasses
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import rich.console
@@ -20,6 +20,10 @@ from ..data import Dataset, load
 from ..idx import DataError
 from .architecture import ARCHITECTURES, Architecture, Perceptron
 from .export import to_onnx, write
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 # Images at once where a network is evaluated.
 _BATCH = 500
@@ -68,24 +72,32 @@ def train(dataset: Dataset, recipe: Recipe, name: str = "network",
         y = torch.from_numpy(dataset.train_labels)
         network = recipe.architecture.build(dataset.image, dataset.classes)
         initialise(network, generator)
-        steps = recipe.epochs * -(-len(x) // recipe.batch)
-        optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.rate, weight_decay=recipe.decay)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-        for epoch in range(recipe.epochs):
-            losses = []
-            shuffled = torch.randperm(len(x), generator=generator)
-            for chosen in shuffled.split(recipe.batch):  # type: ignore[no-untyped-call]
-                loss = torch.nn.functional.cross_entropy(network(x[chosen]), y[chosen])
-                optimiser.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimiser.step()
-                schedule.step()
-                losses.append(float(loss.detach()))
-            if on_epoch is not None:
-                on_epoch(epoch + 1, float(np.mean(losses)))
+        fit(network, x, y, recipe, generator, on_epoch)
     finally:
         torch.set_num_threads(threads)
     return to_graph(network, shape, name)
+
+
+def fit(network: "nn.Module", x: "torch.Tensor", y: "torch.Tensor", recipe: Recipe, generator: "torch.Generator",
+        on_epoch: Callable[[int, float], None] | None = None) -> None:
+    """Minimises the cross-entropy of `network`, whatever the recipe's architecture, on inputs x with labels y."""
+    import torch
+
+    steps = recipe.epochs * -(-len(x) // recipe.batch)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.rate, weight_decay=recipe.decay)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    for epoch in range(recipe.epochs):
+        losses = []
+        shuffled = torch.randperm(len(x), generator=generator)
+        for chosen in shuffled.split(recipe.batch):  # type: ignore[no-untyped-call]
+            loss = torch.nn.functional.cross_entropy(network(x[chosen]), y[chosen])
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            schedule.step()
+            losses.append(float(loss.detach()))
+        if on_epoch is not None:
+            on_epoch(epoch + 1, float(np.mean(losses)))
 
 
 def metadata(dataset: Dataset, recipe: Recipe, network: Graph) -> dict[str, str]:

@@ -14,6 +14,7 @@ from netgain.solvers.implicit.gain_witness import gain_witness
 from netgain.solvers.implicit.network import Equilibria, ImplicitNetwork, NotConverged, equilibria
 from netgain.solvers.implicit.row_gain import row_gain
 from netgain.solvers.implicit.weighted_log_norm import least_log_norm, metzler_majorant
+from netgain.solvers.result import Limits
 from netgain.verify.implicit.check import (
     proved_majorant_gain,
     proved_row_gain,
@@ -40,7 +41,7 @@ PUBLISHED: Mapping[str, Mapping[str, Any]] = {
 _ATTACK_STEPS = 20
 _BATCH = 1000
 # Of the sum of squares of a gain: a quarter of a per cent of the gain.
-_ROW_TOLERANCE = 5e-3
+_ROW_LIMITS = Limits(tolerance=5e-3)
 _CONDITIONS = (("log_norm_below_one", "l_inf"), ("diagonal_metric", "metric"))
 # Tolerance of iterations under attack: classes are what counts.
 _ROUGH = 1e-4
@@ -108,7 +109,7 @@ def _bounds(network: ImplicitNetwork, proved: Mapping[str, Any]) -> dict[str, An
 
 def _proved_row(network: ImplicitNetwork, row: np.ndarray, metric: np.ndarray) -> float | None:
     """The l_inf gain of row @ x that is proved by semidefinite programming."""
-    found = row_gain(network.A, network.B, row, tolerance=_ROW_TOLERANCE, start=metric)
+    found = row_gain(network.A, network.B, row, limits=_ROW_LIMITS, start=metric)
     return proved_row_gain(network.A, network.B, row, found.metric, found.inputs * (1 + 1e-6))
 
 

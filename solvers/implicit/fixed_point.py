@@ -62,7 +62,8 @@ class FixedPoint:
 
     **Attributes:** `x`: of the shape of c; `residual`: the largest |x - Phi(A x + c)|_eta; `step`: what was run;
     `measured`: the largest ratio of successive steps, or for Anderson of residuals, in the norm of the guarantee;
-    `course`: what it compares, from the first step on.
+    `course`: what it compares, from the first step on; `reached`: after how many iterations the residual of each member
+    first was at most the tolerance, -1 where it never was, shape (batch,).
     """
 
     status: FixedPointStatus
@@ -71,6 +72,7 @@ class FixedPoint:
     iterations: int
     step: Step
     measured: float
+    reached: np.ndarray
     course: tuple[float, ...] = ()
 
 
@@ -198,11 +200,15 @@ def fixed_point(A: Array, c: Array, activation: Activation, method: Method, slop
     iterates = _ITERATIONS[method](A, c, activation, step, x0, weights, memory)
     x, residual, iteration, measured, last, before = x0, np.inf, 0, 0.0, np.nan, x0
     course: list[float] = []
+    reached = np.full(len(c) if c.ndim == 2 else 1, -1)
     with np.errstate(over="ignore", invalid="ignore"):
         for iteration, (x, state) in enumerate(iterates):
-            residual = float(np.max(np.abs(x - activation(x @ A.T + c)) / weights)) if c.size else 0.0
+            members = np.atleast_1d(np.max(np.abs(x - activation(x @ A.T + c)) / weights, axis=-1))
+            residual = float(np.max(members, initial=0.0))
+            reached[(reached < 0) & (members <= tolerance)] = iteration
             if not np.isfinite(residual):
-                return FixedPoint(FixedPointStatus.DIVERGED, x, np.inf, iteration, step, measured, tuple(course))
+                return FixedPoint(FixedPointStatus.DIVERGED, x, np.inf, iteration, step, measured, reached,
+                                  tuple(course))
             moved = length(state - before) if method is not Method.ANDERSON else residual
             # Below this a difference is mostly rounding.
             if iteration > 1 and moved > 1e-7 * (length(state) + 1e-300):
@@ -211,10 +217,11 @@ def fixed_point(A: Array, c: Array, activation: Activation, method: Method, slop
             if iteration:
                 course.append(moved)
             if residual <= tolerance:
-                return FixedPoint(FixedPointStatus.CONVERGED, x, residual, iteration, step, measured, tuple(course))
+                return FixedPoint(FixedPointStatus.CONVERGED, x, residual, iteration, step, measured, reached,
+                                  tuple(course))
             if iteration == max_iterations:
                 break
-    return FixedPoint(FixedPointStatus.ITERATION_LIMIT, x, residual, iteration, step, measured, tuple(course))
+    return FixedPoint(FixedPointStatus.ITERATION_LIMIT, x, residual, iteration, step, measured, reached, tuple(course))
 
 
 def _step(A: Array, eta: Array, slopes: SlopeBox, method: Method, metric: Array | None, size: float | None

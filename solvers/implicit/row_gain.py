@@ -13,14 +13,17 @@ the inequality is
     [[base, E], [E^T, diag(t)]] >= 0,   base = [[H(L), C^T], [C, I]],   E = [[-L B], [D]].
 
 The barrier eliminates diag(t): per Newton step that takes one factorisation of order n + q and one of order n + m.
+All points it passes are strictly feasible: where it stops, L and t give a gain.
 """
 
 import dataclasses
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
+from ..result import Limits, Status
 from .diagonal_metric import diagonal_stability, metric_matrix
 from .loop_transformation import Loop, unit_slopes
 from .weighted_log_norm import Array, SlopeBox
@@ -31,40 +34,45 @@ _MOST_STEPS = 300
 # Newton decrements, squared: where it converges quadratically, and where a centre is close enough.
 _NEAR, _CENTRED = 0.05, 1e-9
 
+DEFAULT_LIMITS = Limits(tolerance=1e-5)
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class MixedGain:
     """The gain from l_inf to l2 that a metric and bounds per input give, in floating point.
 
     **Attributes:** `gain`: sqrt(sum t); `metric`: the diagonal of L, shape (n,); `inputs`: t, shape (m,); `gap`: how
-    much less, relatively, others can give.
+    much less, relatively, others can give, infinite where that is not known; `status`: why the search ended.
     """
 
     gain: float
     metric: Array
     inputs: Array
     gap: float
+    status: Status
 
 
-def row_gain(A: Array, B: Array, c: Array, slopes: SlopeBox | None = None, tolerance: float = 1e-5,
+def row_gain(A: Array, B: Array, c: Array, slopes: SlopeBox | None = None, limits: Limits = DEFAULT_LIMITS,
              start: Array | None = None) -> MixedGain:
     """The least l_inf gain to c^T x, c of shape (n,), that this inequality gives: :func:`mixed_gain` of one output."""
-    return mixed_gain(A, B, np.asarray(c, dtype=np.float64)[None], slopes, tolerance, start)
+    return mixed_gain(A, B, np.asarray(c, dtype=np.float64)[None], slopes, limits, start)
 
 
-def mixed_gain(A: Array, B: Array, C: Array, slopes: SlopeBox | None = None, tolerance: float = 1e-5,
+def mixed_gain(A: Array, B: Array, C: Array, slopes: SlopeBox | None = None, limits: Limits = DEFAULT_LIMITS,
                start: Array | None = None) -> MixedGain:
     """The least gain from |du|_inf to |dy|_2 that this inequality gives; slopes in [0, 1] if not given.
 
-    **Arguments:** `B`: shape (n, m); `C`: shape (q, n); `tolerance`: of sum t, relatively; `start`: a metric with
-    H(L) > 0 for the slopes, searched for if not given.
+    **Arguments:** `B`: shape (n, m); `C`: shape (q, n); `limits`: its tolerance is that of sum t, relatively, and the
+    best point is returned when the time is up, after a Newton step, or on a KeyboardInterrupt; `start`: a metric with
+    H(L) > 0 for the slopes, searched for if not given, which no limit ends.
 
     **Raises:** `ValueError` for shapes that do not fit, or if no metric with H(L) > 0 was given or found.
     """
+    deadline = time.perf_counter() + limits.time_limit
     loop = unit_slopes(A, B, C, slopes)
     # Where there are only fixed slopes: u^T D^T D u <= sum_j (sum_k |D^T D|_jk) u_j^2, attained for one output.
     t = np.abs(loop.D.T @ loop.D).sum(axis=1)
-    through = MixedGain(float(np.sqrt(t.sum())), loop.full_metric(np.ones(len(loop.A))), t, 0.0)
+    through = MixedGain(float(np.sqrt(t.sum())), loop.full_metric(np.ones(len(loop.A))), t, 0.0, Status.OPTIMAL)
     if not len(loop.A):
         return through
     start = diagonal_stability(loop.A).metric if start is None else start[loop.kept]
@@ -81,9 +89,9 @@ def mixed_gain(A: Array, B: Array, C: Array, slopes: SlopeBox | None = None, tol
     unit = start / np.max(start)
     energy = float(np.linalg.norm(scaled.C @ np.linalg.solve(metric_matrix(scaled.A, unit), scaled.C.T), 2))
     # For a fixed direction of L, one output and D = 0 this length of it is the best.
-    metric, t, gap = problem.minimise(unit * 2 * energy, tolerance)
+    metric, t, gap, status = problem.minimise(unit * 2 * energy, limits.tolerance, deadline)
     size = (outputs * inputs) ** 2
-    return MixedGain(float(np.sqrt(size * t.sum())), loop.full_metric(metric * outputs**2), size * t, gap)
+    return MixedGain(float(np.sqrt(size * t.sum())), loop.full_metric(metric * outputs**2), size * t, gap, status)
 
 
 def _best_step(value: Callable[[float], float]) -> float:
@@ -105,22 +113,31 @@ class _Problem:
         self.B, self.C, self.D = loop.B, loop.C, loop.D
         self.rows = np.hstack([np.eye(self.n) - loop.A, np.zeros((self.n, self.q))])
 
-    def minimise(self, lam: Array, tolerance: float) -> tuple[Array, Array, float]:
-        """lam, t and a bound on how much, relatively, sqrt(sum(t)) is above its minimum."""
+    def minimise(self, lam: Array, tolerance: float, deadline: float) -> tuple[Array, Array, float, Status]:
+        """lam, t, a bound on how much, relatively, sqrt(sum(t)) is above its minimum, and why it is not closer."""
         E = self._across(lam)
         needed = np.abs(E.T @ np.linalg.solve(self._base(lam), E)).sum(axis=1)
         t = 1.5 * needed + 1e-3 * needed.mean()
+        best, gap = (lam, t), np.inf
         parameter = 2 * self.n + self.m + self.q
         scale = parameter / t.sum()
-        while True:
-            lam, t, centred = self._centre(lam, t, scale)
-            if not centred:
-                return lam, t, np.inf
-            # Half of it for the square root.
-            gap = parameter / scale / float(t.sum())
-            if gap <= tolerance:
-                return lam, t, gap
-            scale *= _GROWTH
+        try:
+            while True:
+                for point, centred in self._centre(lam, t, scale):
+                    lam, t = point
+                    if t.sum() < best[1].sum():
+                        best = point
+                    if centred is None and time.perf_counter() > deadline:
+                        return *best, gap, Status.TIME_LIMIT
+                if not centred:
+                    return *best, gap, Status.STALLED
+                # Half of it for the square root.
+                best, gap = (lam, t), parameter / scale / float(t.sum())
+                if gap <= tolerance:
+                    return *best, gap, Status.OPTIMAL
+                scale *= _GROWTH
+        except KeyboardInterrupt:
+            return *best, gap, Status.INTERRUPTED
 
     def _base(self, lam: Array) -> Array:
         base = np.eye(self.n + self.q)
@@ -147,20 +164,22 @@ class _Problem:
         logs = 2 * np.sum(np.log(np.diagonal(factor))) + np.sum(np.log(t)) + np.sum(np.log(lam))
         return float(scale * t.sum() - logs)
 
-    def _centre(self, lam: Array, t: Array, scale: float) -> tuple[Array, Array, bool]:
-        """Newton's method on scale sum(t) - log det - sum log lam."""
+    def _centre(self, lam: Array, t: Array, scale: float) -> Iterator[tuple[tuple[Array, Array], bool | None]]:
+        """Newton's method on scale sum(t) - log det - sum log lam: its points, with None, and the last one, with
+        whether it is centred."""
         value, last = self._value(lam, t, scale), np.inf
         for _ in range(_MOST_STEPS):
             gradient, hessian = self._derivatives(lam, t, scale)
             try:
                 direction = -cho_solve(cho_factor(hessian, lower=True), gradient)
             except LinAlgError:
-                return lam, t, False
+                break
             decrement = float(-(gradient @ direction))
             # Near the centre a full step is safe, and its decrease lost in the rounding of the value.
             near = decrement <= _NEAR
             if decrement <= _CENTRED or (near and decrement >= last):
-                return lam, t, near
+                yield (lam, t), near
+                return
             last = decrement if near else np.inf
 
             def along(step: float, lam: Array = lam, t: Array = t, direction: Array = direction) -> float:
@@ -169,9 +188,10 @@ class _Problem:
             step = 1.0 if near else _best_step(along)
             there = along(step)
             if not there < (np.inf if near else value):
-                return lam, t, False
+                break
             lam, t, value = lam + step * direction[: self.n], t + step * direction[self.n :], there
-        return lam, t, False
+            yield (lam, t), None
+        yield (lam, t), False
 
     def _derivatives(self, lam: Array, t: Array, scale: float) -> tuple[Array, Array]:
         """Gradient and Hessian, from the blocks of the inverse: Z, -Z F^T and diag(1/t) + F Z F^T, F = (E / t)^T."""

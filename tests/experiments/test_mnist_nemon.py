@@ -9,6 +9,7 @@ from netgain.layers import Relu, load
 from netgain.solvers.implicit.gain import majorant_gain
 from netgain.solvers.implicit.row_gain import row_gain
 from netgain.solvers.implicit.weighted_log_norm import least_log_norm
+from netgain.solvers.result import Limits
 from netgain.verify.implicit.check import proved_majorant_gain, proved_row_gain
 from netgain.verify.implicit.reachability import Reachability
 from netgain.verify.implicit.reachability_check import Boxes
@@ -48,7 +49,7 @@ def test_bounds_are_proved_anew(stored):
     assert proved_majorant_gain(A, B, C, z * (1 + 1e-6) + 1e-9) <= about["majorant_inf"] * 1.001
     assert bound <= about["majorant_inf"] * (1 + 1e-6)
     worst = int(np.argmax(about["row_inf"]))
-    row = row_gain(A, B, C[worst], tolerance=5e-3)
+    row = row_gain(A, B, C[worst], limits=Limits(tolerance=5e-3))
     proved = proved_row_gain(A, B, C[worst], row.metric, row.inputs * (1 + 1e-6))
     assert about["witness_inf"] <= proved <= about["bound_inf"] * 1.005
 

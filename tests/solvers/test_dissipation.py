@@ -11,17 +11,7 @@ from netgain.solvers.dissipation_head import arrow
 from netgain.solvers.inequality import Inequality, SlopeConstraint
 from netgain.solvers.result import Limits, Status
 
-
-def delay(weights: list[float], following: float = 1.0) -> DissipationProblem:
-    """v_t = w_0 u_t + w_1 u_{t-1} + ..; z_t with slopes in [0, 1]; y = following z."""
-    n = len(weights) - 1
-    A, B = np.eye(n, k=-1), np.eye(n, 1)
-    C, D = np.array([weights[1:]]), np.array([[weights[0]]])
-    nonlinear = StageData(A, B, C, D, (slice(0, n),), True, 1, np.zeros(1), np.ones(1), 1, False)
-    empty = np.zeros((0, 0))
-    linear = StageData(empty, np.zeros((0, 1)), np.zeros((1, 0)), np.array([[following]]), (), True, 1, None, None, 1,
-                       False)
-    return DissipationProblem((nonlinear, linear), None)
+from .dissipation_bank import delay, random_head
 
 
 @pytest.mark.parametrize(("weights", "gain"), [([1.0, 1.0], 2.0), ([1.0, -1.0], 2.0), ([3.0, 4.0, 5.0], 12.0)])
@@ -46,15 +36,6 @@ def test_margin_is_kept() -> None:
     loose, tight = (solve_dissipation(delay([1.0, 0.0]), margin=margin) for margin in (0.0, 1e-3))
     assert loose.rho == pytest.approx(1.0, rel=1e-5)
     assert loose.rho + 1e-3 < tight.rho < loose.rho + 0.1
-
-
-def random_head(rng: np.random.Generator, channels: int, pixels: int) -> Inequality:
-    size = channels * pixels
-    first = SlopeConstraint({0: rng.normal(size=(3, size))}, np.array([0.0, -0.5, -0.2]), np.array([1.0, 1.0, 0.7]))
-    silent = SlopeConstraint({0: rng.normal(size=(4, size)), 1: rng.normal(size=(4, 3))}, -np.ones(4), np.ones(4), 2,
-                             np.array([0, 2]))
-    inner = SlopeConstraint({1: rng.normal(size=(2, 3)), 2: rng.normal(size=(2, 2))}, np.full(2, 0.2), np.ones(2))
-    return Inequality(size, (first, silent, inner), {j: rng.normal(size=(2, n)) for j, n in ((0, size), (3, 2))})
 
 
 def test_arrow_is_the_inequality_lifted() -> None:

@@ -66,6 +66,7 @@ def test_ill_posed_networks_are_refuted_and_get_no_certificate(tmp_path):
     plain = run("verify", tmp_path / "net.npz", "--certificate", tmp_path / "v.json")
     assert plain.exit_code == 1
     assert "not proved well-posed" in plain.stdout
+    assert "`netgain implicit` tells" in plain.stdout
     assert not (tmp_path / "v.json").exists()
 
 

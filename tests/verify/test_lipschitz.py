@@ -74,7 +74,7 @@ def test_the_bracket_holds_and_is_proved(name):
     assert report.certificate.value == report.upper
     assert verify.check(report.certificate, BANK[name]).proved
     assert report.lower <= report.upper
-    assert report.slope_bound <= report.upper * (1 + 1e-12)
+    assert report.lower <= report.slope_bound <= report.upper * (1 + 1e-12)
     assert report.upper <= report.norm_product * (1 + 1e-6)
     assert report.upper <= report.solution.bound * (1 + 1e-6)
     assert report.solution.dual_bound <= report.upper

@@ -10,21 +10,14 @@ import pytest
 from netgain.layers import (
     Add,
     Affine,
-    AveragePool,
-    BatchNormalization,
     Convolution,
-    Flatten,
-    Gelu,
     Graph,
     GraphBuilder,
-    LeakyRelu,
-    MaxPool,
-    Mean,
     Relu,
-    Tanh,
     sequential,
 )
 from netgain.layers.state_space import StateSpace
+from netgain.solvers.availability import Backend
 from netgain.solvers.result import Limits, Solution, Status
 from netgain.verify.balls import precision
 from netgain.verify.certificate import Certificate, load_certificate
@@ -32,45 +25,15 @@ from netgain.verify.channelwise import ModeError
 from netgain.verify.check import Outcome, check
 from netgain.verify.check_roesser import RoesserChecker
 from netgain.verify.lipschitz import lipschitz
+from netgain.verify.memory import TooLargeError
 from netgain.verify.mode import Mode
 from netgain.verify.roesser import roesser
 
+from .dissipative_networks import BANK, same, stable
 from .image_networks import random_network
 
-RNG = np.random.default_rng(5)
 # Two hundred inequalities that touch at few frequencies are degenerate: Clarabel does not reach its defaults.
 _TOLERANCES = dict.fromkeys(("tol_gap_abs", "tol_gap_rel", "tol_feas"), 1e-6)
-
-
-def _same(out: int, channels: int, side: int = 3) -> Convolution:
-    return Convolution(RNG.normal(size=(out, channels, side, side)) / side, padding=((side // 2,) * 2,) * 2)
-
-
-def _stable(states: int, channels: int, out: int) -> StateSpace:
-    A = RNG.normal(size=(states, states))
-    A *= 0.8 / np.abs(np.linalg.eigvals(A)).max()
-    return StateSpace(A, RNG.normal(size=(states, channels)), RNG.normal(size=(out, states)),
-                      RNG.normal(size=(out, channels)))
-
-
-BANK = {
-    "two convolutions": sequential((1, 6, 5), [_same(2, 1), Relu(), _same(2, 2)]),
-    "negative slopes": sequential((1, 6, 5), [_same(2, 1), LeakyRelu(-0.4), _same(2, 2), Gelu()]),
-    "strides and folding": sequential((2, 8, 8), [
-        Convolution(RNG.normal(size=(3, 2, 3, 3)), strides=(2, 2), padding=((1, 1), (1, 1))),
-        BatchNormalization(*RNG.uniform(0.5, 2.0, (4, 3)), trailing=2), Tanh(),
-        AveragePool((2, 2), (2, 2)), _same(2, 3)]),
-    "maxima and a head": sequential((1, 8, 8), [
-        _same(2, 1), Relu(), MaxPool((3, 3), (2, 2)), _same(2, 2), Relu(), Flatten(), Affine(RNG.normal(size=(4, 18))),
-        Gelu(), Affine(RNG.normal(size=(3, 4)))]),
-    "a leaky head": sequential((1, 4, 4), [_same(3, 1), Relu(), Flatten(), Affine(RNG.normal(size=(3, 48))),
-                                           LeakyRelu(0.3), Affine(RNG.normal(size=(2, 3)))]),
-    "means": sequential((1, 6, 6), [_same(3, 1), Relu(), Mean((-2, -1)), Flatten(), Affine(RNG.normal(size=(2, 3)))]),
-    "one axis": sequential((2, 9), [Convolution(RNG.normal(size=(2, 2, 3)), padding=((1,), (1,))), Relu(),
-                                    Convolution(RNG.normal(size=(2, 2, 4)), strides=(3,))]),
-    "state spaces": sequential((1, 10), [_stable(3, 1, 2), Relu(), _stable(2, 2, 2), Tanh(),
-                                         Affine(RNG.normal(size=(1, 2)), axis=-2)]),
-}
 
 
 def roesser_bound(graph: Graph) -> tuple[Solution, Certificate | None]:
@@ -204,7 +167,7 @@ def test_in_the_plane_frequencies_of_a_torus_are_less_demanding(side: int, facto
 
 
 def test_a_linear_state_space_model_has_the_gain_of_its_transfer_function() -> None:
-    system = _stable(4, 2, 3)
+    system = stable(4, 2, 3)
     _, certificate = roesser_bound(sequential((2, 30), [system]))
     w = np.exp(1j * np.linspace(0, np.pi, 20001))
     states = np.linalg.solve(w[:, None, None] * np.eye(4) - system.A, np.broadcast_to(system.B, (len(w), 4, 2)))
@@ -215,7 +178,7 @@ def test_a_linear_state_space_model_has_the_gain_of_its_transfer_function() -> N
 
 
 def test_bound_does_not_depend_on_the_image() -> None:
-    layers = [_same(2, 1), Relu(), _same(1, 2)]
+    layers = [same(2, 1), Relu(), same(1, 2)]
     small, large = (roesser_bound(sequential((1, side, side), layers))[1] for side in (3, 40))
     assert small is not None
     assert large is not None
@@ -238,12 +201,17 @@ def test_random_networks(seed: int) -> None:
 def test_branches_and_other_networks_are_refused() -> None:
     builder = GraphBuilder()
     node = builder.input((2, 4, 4))
-    branch = builder.add(Relu(), builder.add(_same(2, 2), node))
+    branch = builder.add(Relu(), builder.add(same(2, 2), node))
     with pytest.raises(ModeError, match="`spectral`"):
         roesser_bound(builder.build(builder.add(Add((1, 1)), node, branch)))
     with pytest.raises(ModeError, match="`neuron`"):
         roesser_bound(sequential((3,), [Affine(np.eye(3)), Relu()]))
     with pytest.raises(ModeError, match="one or two"):
         roesser_bound(sequential((1, 3, 3, 3), [Convolution(np.ones((1, 1, 2, 2, 2))), Relu()]))
-    with pytest.raises(ModeError, match="order"):
-        roesser_bound(sequential((64, 4, 4), [_same(64, 64), Relu()]))
+
+
+@pytest.mark.parametrize("backend", [None, Backend.CLARABEL])
+def test_what_does_not_fit_is_refused_before_it_is_built(backend: Backend | None) -> None:
+    wide = [same(160, 160), Relu(), same(160, 160), Relu()]
+    with pytest.raises(TooLargeError, match="2 inequalities have orders up to 960"):
+        roesser(sequential((160, 4, 4), wide), backend)

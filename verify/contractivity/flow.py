@@ -24,7 +24,7 @@ from netgain.solvers.result import Limits, Status
 from threadpoolctl import threadpool_limits
 
 from ..balls import precision, upper
-from ..lipschitz import LipschitzReport, lipschitz
+from ..lipschitz import INTERRUPTED_SEARCH, LipschitzReport, lipschitz
 from .euler_network import euler_network
 from .flow_certificate import FlowCertificate
 from .flow_proof import prove_flow, prove_multilayer
@@ -146,7 +146,7 @@ def flow(
                 notes.append(f"Interrupted: networks of {count} Euler steps and more were not bounded.")
                 break
             networks.append(EulerBound(count, duration / count, report))
-            if report.solution.status is Status.INTERRUPTED:
+            if report.solution.status is Status.INTERRUPTED or INTERRUPTED_SEARCH in report.notes:
                 notes.append(f"Interrupted: networks of more than {count} Euler steps were not bounded.")
                 break
     return FlowReport(model.name, form, field.size, (field.lower, field.upper), float(duration), tuple(bounds),

@@ -32,6 +32,8 @@ from .unrolling import UnrolledStep, converging_step, unroll
 GAIN, FLOW = "L", "mu"
 DEPTHS = (1, 2, 4, 8, 16)
 _SLACK = 1e-9
+_TOO_LARGE = "products of the weights leave the range of float64"
+_MEANING = "the largest logarithmic norm of x' = -x + s(A x + v) over all slopes, Euclidean norm"
 _EARLY = (Status.TIME_LIMIT, Status.ITERATION_LIMIT, Status.STALLED)
 
 
@@ -78,7 +80,10 @@ def compare_implicit(
 
 def _implicit_rows(graph: Graph, time_limit: float, seed: int, on_stage: Callable[[str], None]) -> list[Row]:
     on_stage("bounding the implicit network")
-    report = lipschitz(graph, limits=Limits(time_limit=time_limit), seed=seed)
+    try:
+        report = lipschitz(graph, limits=Limits(time_limit=time_limit), seed=seed)
+    except OverflowError:
+        return [Row("implicit", GAIN, "semidefinite", None, Side.UPPER, False, None, _TOO_LARGE)]
     note = f"at best {report.solution.dual_bound:.7g}" if report.solution.dual_bound > 0 else "; ".join(report.notes)
     rows = [Row("implicit", GAIN, "semidefinite", report.upper if report.proved else None, Side.UPPER, report.proved,
                 report.seconds["solve"] + report.seconds.get("prove", 0.0), note)]
@@ -92,9 +97,12 @@ def _implicit_rows(graph: Graph, time_limit: float, seed: int, on_stage: Callabl
 
 
 def _unrolled_row(graph: Graph, depth: int, steps: dict[str, UnrolledStep], time_limit: float) -> Row:
-    begin, quantity, view = time.perf_counter(), f"L_{depth}", f"{depth} steps"
+    begin, quantity, view = time.perf_counter(), f"L_{depth}", "1 step" if depth == 1 else f"{depth} steps"
     unrolled = unroll(graph, depth, steps)
-    report = lipschitz(unrolled, limits=Limits(time_limit=time_limit), lower_bounds=False)
+    try:
+        report = lipschitz(unrolled, limits=Limits(time_limit=time_limit), lower_bounds=False)
+    except OverflowError:
+        return Row(view, quantity, "semidefinite", None, Side.UPPER, False, None, _TOO_LARGE)
     seconds = time.perf_counter() - begin
     said = [f"at best {report.solution.dual_bound:.7g}"] if report.solution.dual_bound > 0 else list(report.notes)
     if depth > 1:
@@ -114,7 +122,10 @@ def _flow_rows(graph: Graph, time_limit: float) -> tuple[list[Row], dict[str, st
     A, n = np.asarray(layer.loop), layer.size
     low, high = float(layer.lower.min()), float(layer.upper.max())
     begin = time.perf_counter()
-    field = SlopeField(A, low, high, linear=-np.eye(n))
+    try:
+        field = SlopeField(A, low, high, linear=-np.eye(n))
+    except ValueError as error:  # weights beyond the range that the bounds of fields work in
+        return [Row("flow", FLOW, "branch and bound", None, Side.UPPER, False, None, str(error))], {FLOW: _MEANING}
     report = contractivity(field, 0.0, name=graph.name, limits=Limits(tolerance=1e-4, time_limit=time_limit))
     seconds, worst = time.perf_counter() - begin, report.worst
     found = [Row("flow", FLOW, "worst slopes", worst.lower, Side.LOWER, True, None, "these slopes reach it"),
@@ -124,11 +135,13 @@ def _flow_rows(graph: Graph, time_limit: float) -> tuple[list[Row], dict[str, st
     if worst.upper < 0 and plain is not None:
         outer = float(np.linalg.norm(plain[1], 2) * np.linalg.norm(plain[2], 2))
         gain = outer * max(abs(low), abs(high)) / -worst.upper
-        found.append(Row("flow", GAIN, "equilibria", gain, Side.UPPER, False, None, "|C| |B| beta / -mu"))
+        finite = math.isfinite(gain)
+        found.append(Row("flow", GAIN, "equilibria", gain if finite else None, Side.UPPER, False, None,
+                         "|C| |B| beta / -mu" if finite else _TOO_LARGE))
     elif worst.upper >= 0:
         found.append(Row("flow", GAIN, "equilibria", None, Side.UPPER, False, None,
                          "mu is not negative: no bound; the network may be well-posed all the same"))
-    return found, {FLOW: "the largest logarithmic norm of x' = -x + s(A x + v) over all slopes, Euclidean norm"}
+    return found, {FLOW: _MEANING}
 
 
 def _limits_missed(rows: list[Row]) -> list[Finding]:

@@ -13,6 +13,7 @@ import dataclasses
 import numpy as np
 from flint import arb
 from netgain.layers.activation import Elementwise
+from netgain.layers.arithmetic import Array
 
 from ..balls import BALLS, precision, upper
 from .weighted_log_norm_check import least_proved_log_norm
@@ -59,15 +60,35 @@ def enclose_fixed_point(A: np.ndarray, c: np.ndarray, activation: Elementwise, x
     if not log_norm < 1:
         return None
     with precision(_BITS):
-        point = BALLS.constant(x)
-        inner = BALLS.matmul(point[None, :], BALLS.constant(A.T))[0] + BALLS.constant(c)
+        v = BALLS.constant(c)
         if B is not None and u is not None:
             B, u = np.asarray(B, dtype=np.float64), np.asarray(u, dtype=np.float64)
             if u.ndim != 1 or B.shape != (len(x), len(u)) or not (np.all(np.isfinite(B)) and np.all(np.isfinite(u))):
                 raise ValueError(f"B and u must be finite, of shapes ({len(x)}, m) and (m,); got {B.shape} and "
                                  f"{u.shape}.")
-            inner = inner + BALLS.matmul(BALLS.constant(u)[None, :], BALLS.constant(B.T))[0]
-        residual = abs(point - activation.value(inner[None, :], BALLS)[0]) / BALLS.constant(eta)
-        largest = max(upper(ball) for ball in residual)
-        radius = upper(arb(largest) / (1 - arb(log_norm)))
-    return FixedPointEnclosure(x, eta, radius, log_norm, largest)
+            v = v + BALLS.matmul(BALLS.constant(u)[None, :], BALLS.constant(B.T))[0]
+        residual = float(_residuals(A, activation, eta, x[None], v[None])[0])
+        radius = upper(arb(residual) / (1 - arb(log_norm)))
+    return FixedPointEnclosure(x, eta, radius, log_norm, residual)
+
+
+def enclosed_in_weights(A: np.ndarray, activation: Elementwise, eta: np.ndarray, log_norm: float, x: np.ndarray,
+                        v: Array) -> np.ndarray:
+    """Bounds on |x - x*|_eta for each member of a batch, proved if mu_eta(D A) <= `log_norm` < 1 for all slopes is.
+
+    x* is the solution of x = Phi(A x + v) for whatever numbers the balls hold, at the working precision.
+
+    **Arguments:** `x`: shape (batch, n), float64; `v`: balls of this shape.
+    """
+    if not log_norm < 1:
+        raise ValueError(f"Solutions are enclosed by a logarithmic norm below 1, got {log_norm!r}.")
+    room = 1 - arb(log_norm)
+    return np.array([upper(arb(residual) / room) for residual in _residuals(A, activation, eta, x, v).tolist()])
+
+
+def _residuals(A: np.ndarray, activation: Elementwise, eta: np.ndarray, x: np.ndarray, v: Array) -> np.ndarray:
+    """|x - Phi(A x + v)|_eta of each member, rounded up; at the working precision."""
+    point = BALLS.constant(x)
+    inner = BALLS.matmul(point, BALLS.constant(A.T)) + v
+    weighted = abs(point - activation.value(inner, BALLS)) / BALLS.constant(eta)
+    return np.asarray(np.max(np.asarray(np.frompyfunc(upper, 1, 1)(weighted), dtype=np.float64), axis=1))

@@ -3,13 +3,15 @@
 import dataclasses
 from typing import Any
 
+import numpy as np
 from netgain.layers import Graph
 from netgain.layers.formats import Source
 
 from ..result_json import CHECK, graph_json, number_or_null, thinned, tool
 from ..rounding import rounded_down, rounded_up
+from .at_inputs import InputReport
 from .certificate import ImplicitCertificate, ImplicitVerdict
-from .layer_report import LayerReport
+from .layer_report import Iteration, LayerReport
 from .report import ImplicitReport
 
 IMPLICIT_RESULT = "netgain-implicit-result/1"
@@ -17,8 +19,9 @@ IMPLICIT_RESULT = "netgain-implicit-result/1"
 _LONGEST_COURSE = 100
 
 
-def implicit_json(report: ImplicitReport, graph: Graph, source: Source, certificate: str) -> dict[str, Any]:
-    """What `implicit` found; `certificate`: the path it was written to, or empty."""
+def implicit_json(report: ImplicitReport, graph: Graph, source: Source, certificate: str,
+                  looked: InputReport | None = None) -> dict[str, Any]:
+    """What `implicit` found; `certificate`: the path it was written to, or empty; `looked`: what it found at inputs."""
     witness = report.witness
     return {
         "schema": IMPLICIT_RESULT,
@@ -50,10 +53,44 @@ def implicit_json(report: ImplicitReport, graph: Graph, source: Source, certific
             "ratio": witness.ratio,
         },
         "graph": graph_json(graph, witness),
+        "inputs": None if looked is None else _inputs(looked),
         "seconds": {stage: round(value, 6) for stage, value in report.seconds.items()},
         "certificate": certificate or None,
         "notes": list(report.notes),
     }
+
+
+def _inputs(looked: InputReport) -> dict[str, Any]:
+    """One entry per input in every list; the solution at an input lies within the distance of its approximation."""
+    return {
+        "asked": looked.asked,
+        "looked_at": looked.looked_at,
+        "classes": [int(value) if value >= 0 else None for value in looked.classes],
+        "labels": None if looked.labels is None else looked.labels.tolist(),
+        "outputs": _boxes(looked.outputs.lower, looked.outputs.upper),
+        "radius": looked.radius,
+        "boxes": None if looked.boxes is None else _boxes(looked.boxes.lower, looked.boxes.upper),
+        "boxes_proved": None if looked.boxes is None else looked.boxed.tolist(),
+        "certified_radii_linf": [number_or_null(value) for value in looked.radii_linf.tolist()],
+        "certified_radii_l2": [number_or_null(value) for value in looked.radii_l2.tolist()],
+        "layers": [
+            {
+                "node": layer.node,
+                "norm": layer.norm,
+                "solution_within": [number_or_null(value) for value in layer.radii.tolist()],
+                "iterations": [_iteration(iteration) | {"by_input": iteration.reached.tolist()}
+                               for iteration in layer.iterations],
+            }
+            for layer in looked.layers
+        ],
+        "seconds": round(looked.seconds, 6),
+        "notes": list(looked.notes),
+    }
+
+
+def _boxes(lower: np.ndarray, upper: np.ndarray) -> dict[str, Any]:
+    return {name: [[number_or_null(value) for value in row] for row in array.tolist()]
+            for name, array in (("lower", lower), ("upper", upper))}
 
 
 def _layer(layer: LayerReport) -> dict[str, Any]:
@@ -74,20 +111,20 @@ def _layer(layer: LayerReport) -> dict[str, Any]:
             for finding in layer.findings
         ],
         "not_sought": layer.not_sought or None,
-        "iterations": [
-            {
-                "name": iteration.name,
-                "norm": iteration.norm,
-                "step": iteration.step,
-                "guaranteed": iteration.guaranteed if iteration.guaranteed is not None and iteration.guaranteed < 1
-                else None,
-                "measured": number_or_null(iteration.measured),
-                "iterations": iteration.iterations,
-                "status": iteration.status.name.lower(),
-                "course": _course(iteration.course),
-            }
-            for iteration in layer.iterations
-        ],
+        "iterations": [_iteration(iteration) | {"course": _course(iteration.course)} for iteration in layer.iterations],
+    }
+
+
+def _iteration(iteration: Iteration) -> dict[str, Any]:
+    guaranteed = iteration.guaranteed
+    return {
+        "name": iteration.name,
+        "norm": iteration.norm,
+        "step": iteration.step,
+        "guaranteed": guaranteed if guaranteed is not None and guaranteed < 1 else None,
+        "measured": number_or_null(iteration.measured),
+        "iterations": iteration.iterations,
+        "status": iteration.status.name.lower(),
     }
 
 

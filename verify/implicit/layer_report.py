@@ -38,13 +38,14 @@ class WellPosedness(enum.Enum):
     OPEN = "not proved well-posed; that does not say that it is ill-posed"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Iteration:
     """One way to come to the solution.
 
     **Attributes:** `norm`: of both factors; `guaranteed`: the factor for all slopes, None where none is known; at or
-    above 1 it guarantees nothing; `measured`: the largest ratio of successive steps over some random inputs; `course`:
-    the lengths of the steps.
+    above 1 it guarantees nothing; `measured`: the largest ratio of successive steps over the inputs it was run for;
+    `reached`: after how many iterations each of these came to the tolerance, -1 where it did not; `course`: the lengths
+    of the steps.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Iteration:
     measured: float
     iterations: int
     status: FixedPointStatus
+    reached: np.ndarray
     course: tuple[float, ...] = ()
 
 
@@ -99,7 +101,7 @@ def with_iterations(graph: Graph, rows: ActivationRows, report: LayerReport, inp
     """The report with the iterations that lead to the solution, run for some v, `inputs` of shape (batch, n)."""
     layer = graph.layer(rows.node)
     assert isinstance(layer, FixedPoint)
-    return dataclasses.replace(report, iterations=_iterations(layer, rows, report, inputs))
+    return dataclasses.replace(report, iterations=iterations(layer, rows, report, inputs[:_INPUTS]))
 
 
 def _proved_norm(rows: ActivationRows, least: LeastLogNorm) -> WeightedNorm | None:
@@ -151,10 +153,11 @@ def _conditions(loop: Loop, least: LeastLogNorm) -> tuple[tuple[Finding, ...], s
     return tuple(findings), ""
 
 
-def _iterations(layer: FixedPoint, rows: ActivationRows, report: LayerReport, inputs: np.ndarray
-                ) -> tuple[Iteration, ...]:
+def iterations(layer: FixedPoint, rows: ActivationRows, report: LayerReport, inputs: np.ndarray
+               ) -> tuple[Iteration, ...]:
+    """Every way to the solution for v = `inputs`, shape (batch, n)."""
     A, slopes, weights = np.asarray(rows.loop), SlopeBox(rows.lower, rows.upper), report.least.weights
-    inputs, activation = inputs[:_INPUTS], layer.activation.value
+    activation = layer.activation.value
     contracts = report.proof.norm is not None
     within = float(np.min(rows.lower)) >= 0 and float(np.max(rows.upper)) <= 1
     plans: list[tuple[str, Method, Step, np.ndarray | None]] = []
@@ -180,5 +183,5 @@ def _iterations(layer: FixedPoint, rows: ActivationRows, report: LayerReport, in
                           tolerance=_TOLERANCE * scale, max_iterations=_MOST_ITERATIONS)
         norm = "metric" if method.is_splitting else "weighted l_inf"
         result.append(Iteration(name, norm if method is not Method.ANDERSON else "residual", step.size, step.factor,
-                                run.measured, run.iterations, run.status, run.course))
+                                run.measured, run.iterations, run.status, run.reached, run.course))
     return tuple(result)

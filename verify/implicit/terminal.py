@@ -10,10 +10,13 @@ from rich.text import Text
 
 from ..rounding import rounded_down, rounded_up
 from ..terminal import duration_text, show_line, show_table
+from .at_inputs import InputReport
 from .certificate import ImplicitCertificate, ImplicitVerdict
 from .layer_report import Iteration, LayerReport, WellPosedness
 from .report import Gain, ImplicitReport
 
+# Inputs shown one by one.
+_SHOWN = 10
 _STYLES = {WellPosedness.PROVED: "bold green", WellPosedness.DISPROVED: "bold red", WellPosedness.OPEN: "bold"}
 
 
@@ -78,6 +81,59 @@ def _iteration(iteration: Iteration) -> tuple[str, ...]:
     measured = f"{iteration.measured:.6g}" if np.isfinite(iteration.measured) else "-"
     return (iteration.name, f"{iteration.step:.4g}", factor, measured, iteration.norm, str(iteration.iterations),
             iteration.status.name.lower().replace("_", " "))
+
+
+def show_inputs(console: Console, looked: InputReport) -> None:
+    """What is proved at the inputs: the first of them one by one, all of them in figures."""
+    q, radius = looked.outputs.lower.shape[1], looked.radius
+    console.print()
+    stays = "class" if looked.labels is None else "label"
+    console.print(Text.assemble(("inputs", "bold"), f": {looked.looked_at} of {looked.asked}; x: the solution; y: the "
+                                                    f"output; radii within which the {stays} stays the largest output; "
+                                                    "all proved"), soft_wrap=True)
+    shown = range(min(looked.looked_at, _SHOWN))
+    widths = None if looked.boxes is None else (looked.boxes.upper - looked.boxes.lower).max(axis=1)
+    rows = []
+    for k in shown:
+        label = [] if looked.labels is None else [str(looked.labels[k])]
+        box = [] if widths is None else [f"{widths[k]:.4g}" if looked.boxed[k] else "not proved"]
+        radii = [rounded_down(values[k]) for values in (looked.radii_linf, looked.radii_l2)] if q > 1 else []
+        rows.append((str(k), str(looked.classes[k]) if looked.classes[k] >= 0 else "open", *label,
+                     *(f"{layer.radii[k]:.2g}" for layer in looked.layers), *box, *radii))
+    head = ("input", "class", *([] if looked.labels is None else ["label"]),
+            *(f"x within, {layer.norm}" for layer in looked.layers),
+            *([] if widths is None else [f"y, width for {radius:g}"]),
+            *(["l_inf radius", "l2 radius"] if q > 1 else []))
+    show_table(console, head, rows)
+    if looked.looked_at > _SHOWN:
+        console.print(Text(f"and {looked.looked_at - _SHOWN} more; --json has all", style="dim"))
+    console.print()
+    for layer in looked.layers:
+        show_line(console, layer.node, f"every x within {rounded_up(float(np.max(layer.radii)), 3)} of its "
+                                       f"approximation, {layer.norm} norm")
+    if widths is not None:
+        show_line(console, "boxes", f"{int(looked.boxed.sum())} of {looked.looked_at} proved; median of their largest "
+                                    f"widths {np.median(widths[looked.boxed]):.4g}")
+    if q > 1:
+        for norm, found in (("l_inf", looked.radii_linf), ("l2", looked.radii_l2)):
+            show_line(console, f"radii, {norm}", f"{int(np.sum(found > 0))} of {looked.looked_at} above 0; median "
+                                                 f"{rounded_down(float(np.median(found)), 4)}")
+    for layer in looked.layers:
+        if layer.iterations:
+            console.print()
+            show_table(console, ("iteration", "step", "guaranteed", "measured", "norm", "median", "most", ""),
+                       [_iteration_at_inputs(iteration) for iteration in layer.iterations])
+    console.print()
+    show_line(console, "time", f"inputs {duration_text(looked.seconds)}")
+    for note in looked.notes:
+        show_line(console, "note", note)
+
+
+def _iteration_at_inputs(iteration: Iteration) -> tuple[str, ...]:
+    counts = iteration.reached[iteration.reached >= 0]
+    *first, _, status = _iteration(iteration)
+    median, most = (f"{np.median(counts):g}", str(counts.max())) if len(counts) else ("-", "-")
+    return (*first, median, most, status)
 
 
 def show_implicit_verdict(console: Console, graph: Graph, certificate: ImplicitCertificate, verdict: ImplicitVerdict

@@ -122,11 +122,15 @@ def _localise(element: ET.Element, identifier: str) -> None:
             del element.attrib[name]
             element.set("href", value.replace("#", f"#{identifier}-"))
         elif name == "style":
-            # Of "font: 10px 'DejaVu Sans', sans-serif" the size.
-            value = re.sub(r"font: (?:[\w-]+ )*([\d.]+px)[^;]*", r"font-size: \1", value)
+            value = _font_size(value)
             element.set(name, value.replace("url(#", f"url(#{identifier}-"))
         elif "url(#" in value:
             element.set(name, value.replace("url(#", f"url(#{identifier}-"))
+
+
+def _font_size(style: str) -> str:
+    """Of a font, such as 10px 'DejaVu Sans', the size alone."""
+    return re.sub(r"font: (?:[\w-]+ )*([\d.]+px)[^;]*", r"font-size: \1", re.sub(r"font-family:[^;]*;? ?", "", style))
 
 
 def label_of(text: str) -> str:

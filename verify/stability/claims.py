@@ -11,6 +11,7 @@ from netgain.layers import Tanh
 from ..certificate import Certificate
 from ..check import check as check_lipschitz
 from ..contractivity.check import Decision
+from .common_metric_check import CommonStep, check_common_step
 from .conditions import convolutional_conditions, fully_connected_conditions
 from .depth_gain import constant_input_gain
 from .equilibrium import (
@@ -23,7 +24,7 @@ from .equilibrium import (
 from .facts import BlockFacts
 from .rows import depth_gain_infinity, infinity_rate_of, uniform_gain_holds
 from .spectral_witness import proved_growth
-from .step_contraction_check import StepClaim, StepProof, check_step
+from .step_contraction_check import StepClaim, StepProof, check_step, supplied_gain
 from .trajectories import Trajectories, proved_expansion
 
 
@@ -34,6 +35,7 @@ class Kind(enum.Enum):
     SYMMETRIC_RATE = "rate, norm of -A"
     INFINITY_RATE = "rate, weighted l_inf"
     METRIC_RATE = "rate, optimised metric"
+    COMMON_RATE = "rate, common metric"
     TANH_RATE_SYMMETRIC = "rate to the equilibrium on a bounded set, norm of -A"
     TANH_RATE_INFINITY = "rate to the equilibrium on a bounded set, weighted l_inf"
     CONVERGENCE = "convergence of every trajectory"
@@ -41,6 +43,7 @@ class Kind(enum.Enum):
     EQUILIBRIUM_INFINITY = "equilibrium gain, l_inf"
     UNROLLED_GAIN = "gain of the unrolled block, l2"
     METRIC_GAIN = "gain by the metric, l2"
+    COMMON_GAIN = "gain by the common metric, l2"
     CONSTANT_GAIN = "gain for constant inputs, l2"
     DEPTH_GAIN_INFINITY = "gain of the unrolled block, l_inf"
     UNIFORM_GAIN_INFINITY = "gain at every depth, l_inf"
@@ -57,6 +60,8 @@ _MEANINGS = {
     Kind.SYMMETRIC_RATE: "||I + h D A|| <= g for all slopes D, in the norm of P = -A.",
     Kind.INFINITY_RATE: "||I + h D A|| <= g for all slopes D and every stage, in the norm max |x_i| / eta_i.",
     Kind.METRIC_RATE: "||I + h D A|| <= g for all slopes D, in the norm of Q.",
+    Kind.COMMON_RATE: "||I + h D A|| <= g for all slopes D and every stage, in one norm, of Q on units or on the "
+    "channels of every pixel.",
     Kind.TANH_RATE_SYMMETRIC: "|x_k - x| decays by g a step, x the equilibrium, x_0 = 0 and |u| <= radius, norm of P.",
     Kind.TANH_RATE_INFINITY: "The same in the norm max |x_i| / eta_i.",
     Kind.CONVERGENCE: "For every u each trajectory has a limit, which may depend on its start.",
@@ -64,6 +69,7 @@ _MEANINGS = {
     Kind.EQUILIBRIUM_INFINITY: "The same in the l_inf norm.",
     Kind.UNROLLED_GAIN: "|dx_K| <= g |du| in Euclidean norms, at the depth K.",
     Kind.METRIC_GAIN: "|dx_k| <= g max_j |du_j| in Euclidean norms, at the depth or at every depth, for any inputs.",
+    Kind.COMMON_GAIN: "The same, by one metric of units or of the channels of every pixel that all stages share.",
     Kind.CONSTANT_GAIN: "|dx_k| <= g |du| in Euclidean norms at every depth, for constant inputs.",
     Kind.DEPTH_GAIN_INFINITY: "|dx_K|_inf <= g max_j |du_j|_inf at the depth K, for any inputs.",
     Kind.UNIFORM_GAIN_INFINITY: "|dx_k|_inf <= g max_j |du_j|_inf at every depth, for any inputs.",
@@ -173,6 +179,31 @@ def _step_holds(step: StepClaim, claim: Claim) -> bool:
     return check_step(step, StepProof(metric, multipliers)) is Decision.PROVED
 
 
+def _common(claim: Claim, facts: BlockFacts) -> bool:
+    step = _common_step(claim, facts, claim.value, None)
+    return step is not None and check_common_step(facts, step)
+
+
+def _common_gain(claim: Claim, facts: BlockFacts) -> bool:
+    if not (facts.block.shared or (claim.depth is not None and claim.depth <= facts.block.depth)):
+        return False
+    rate, supply = claim.number("rate"), claim.number("supply")
+    if not all(math.isfinite(number) and number >= 0 for number in (rate, supply)):
+        return False
+    step = _common_step(claim, facts, rate, supply)
+    if step is None or supplied_gain(rate, supply, claim.depth) > claim.value:
+        return False
+    return check_common_step(facts, step)
+
+
+def _common_step(claim: Claim, facts: BlockFacts, rate: float, supply: float | None) -> CommonStep | None:
+    n = len(facts.block.states[0])
+    metric, multipliers = claim.array("metric", n, n), claim.array("multipliers", len(facts.block.states), n)
+    if metric is None or multipliers is None:
+        return None
+    return CommonStep(facts.box, rate, claim.number("condition"), metric, multipliers, supply)
+
+
 def _tanh_symmetric(claim: Claim, facts: BlockFacts) -> bool:
     a, b, c = facts.matrices
     radius, full = claim.number("radius"), facts.with_slopes(0.0, 1.0)
@@ -279,6 +310,7 @@ _CHECKS = {
     Kind.SYMMETRIC_RATE: _Check(_symmetric, _one_matrix),
     Kind.INFINITY_RATE: _Check(_infinity, _any),
     Kind.METRIC_RATE: _Check(_metric, _one_matrix),
+    Kind.COMMON_RATE: _Check(_common, _any),
     Kind.TANH_RATE_SYMMETRIC: _Check(_tanh_symmetric, _one_matrix),
     Kind.TANH_RATE_INFINITY: _Check(_tanh_infinity, _one_matrix),
     Kind.CONVERGENCE: _Check(_convergence, _one_matrix),
@@ -286,6 +318,7 @@ _CHECKS = {
     Kind.EQUILIBRIUM_INFINITY: _Check(_equilibrium_infinity, _one_matrix),
     Kind.UNROLLED_GAIN: _Check(_unrolled, _any),
     Kind.METRIC_GAIN: _Check(_metric_gain, _one_matrix),
+    Kind.COMMON_GAIN: _Check(_common_gain, _any),
     Kind.CONSTANT_GAIN: _Check(_constant, _one_matrix),
     Kind.DEPTH_GAIN_INFINITY: _Check(_depth_infinity, _any),
     Kind.UNIFORM_GAIN_INFINITY: _Check(_uniform_infinity, _one_stage),

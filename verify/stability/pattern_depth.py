@@ -74,7 +74,7 @@ def settle(
     return Settled(x[0], depth, update, update <= tolerance, min(distances))
 
 
-_RATES = (Kind.METRIC_RATE, Kind.SYMMETRIC_RATE, Kind.INFINITY_RATE)
+_RATES = (Kind.METRIC_RATE, Kind.COMMON_RATE, Kind.SYMMETRIC_RATE, Kind.INFINITY_RATE)
 
 
 def _by_rate(facts: BlockFacts, x: np.ndarray, u: np.ndarray, rate: Claim) -> float:
@@ -89,8 +89,13 @@ def _by_rate(facts: BlockFacts, x: np.ndarray, u: np.ndarray, rate: Claim) -> fl
             largest = largest.max(abs(entry) / arb(float(weight)))
         return upper(largest / gap * sum((arb(float(weight)) * arb(float(weight)) for weight in eta), arb(0)).sqrt())
     column = arb_mat([[entry] for entry in update])
-    if rate.kind is Kind.METRIC_RATE:  # Q >= I
-        square, least = (column.transpose() * to_matrix(rate.data["metric"]) * column)[0, 0], arb(1)
+    if rate.kind in (Kind.METRIC_RATE, Kind.COMMON_RATE):  # Q >= I
+        metric = rate.data["metric"]
+        # One column for each pixel that has Q.
+        parts = arb_mat(len(metric), len(update) // len(metric), update.tolist())
+        weighted = to_matrix(metric) * parts
+        square = sum((x * y for x, y in zip(parts.entries(), weighted.entries(), strict=True)), arb(0))
+        least = arb(1)
     else:
         p = -facts.matrices[0]
         square, least = (column.transpose() * to_matrix(p) * column)[0, 0], arb(_least_eigenvalue(facts))

@@ -9,11 +9,12 @@ import numpy as np
 from netgain.layers import StableNetwork, Tanh
 from netgain.solvers.implicit.weighted_log_norm import SlopeBox as NeuronSlopes
 from netgain.solvers.implicit.weighted_log_norm import least_log_norm
-from netgain.solvers.result import Limits, Status
+from netgain.solvers.result import Limits
 from netgain.solvers.stability.spectral_growth import alternating_growth
 
 from ..lipschitz import LipschitzReport
 from .claims import Claim, Kind, applicable, holds
+from .common_metric import common_gain, gain_of, obstacle_to_common_metric, prove_common_rate
 from .conditions import fully_connected_conditions
 from .depth_gain import constant_input_gain
 from .equilibrium import equilibrium_gain_infinity, least_slope_infinity, least_slope_symmetric, vanishes_at_zero_alone
@@ -22,11 +23,9 @@ from .rows import depth_gain_infinity, infinity_rate_of, uniform_gain_candidate
 from .spectral_witness import proved_growth
 from .step_contraction import ProvedStep, gain_by_metric, prove_least_rate
 from .trajectories import diverging, proved_expansion
-from .unrolled import lipschitz_of
+from .unrolled import kept_lipschitz_of, shortened
 
 _LONGEST_TRAJECTORY = 400
-# Seconds for what is still to be done once Ctrl-C was pressed.
-_AFTERWARDS = 1.0
 # Up to this many units rates are sought as closely as the JSON shows them.
 _SMALL = 40
 # What recomputing on another machine may differ by; the checker computes these numbers anew.
@@ -48,12 +47,13 @@ class BlockSearch:
 
 
 def search_block(
-    facts: BlockFacts, limits: Limits, radius: float, seed: int = 0, on_stage: Callable[[str], None] | None = None
+    facts: BlockFacts, limits: Limits, radius: float, seed: int = 0, on_stage: Callable[[str], None] | None = None,
+    hurried: bool = False,
 ) -> BlockSearch:
     """All claims that could be proved.
 
     **Arguments:** `limits`: of the unrolled block's inequality; `radius`: inputs |u| <= radius for rates on bounded
-    sets; `on_stage`: told what is being done.
+    sets; `on_stage`: told what is being done; `hurried`: Ctrl-C was pressed, and only closed forms are sought.
 
     **Raises:** as `lipschitz`.
     """
@@ -66,22 +66,35 @@ def search_block(
             if applicable(claim.kind, facts) and holds(claim, facts):
                 claims.append(claim)
 
-    interrupted = False
-    try:
-        _search(facts, limits, radius, seed, announce, keep, notes)
-    except KeyboardInterrupt:
-        interrupted, limits = True, dataclasses.replace(limits, time_limit=min(limits.time_limit, _AFTERWARDS))
-        notes.append("Interrupted: not all rates were sought, and the gain is what a second finds.")
+    interrupted = hurried
+    if hurried:
+        announce("closed forms")
+        _closed_forms(facts, keep)
+        notes.append("Interrupted before: only closed forms were sought, and the gain is what a second finds.")
+    else:
+        try:
+            _search(facts, limits, radius, seed, announce, keep, notes)
+        except KeyboardInterrupt:
+            interrupted = True
+            notes.append("Interrupted: not all rates were sought, and the gain is what a second finds.")
     announce("gain of the unrolled block")
-    unrolled = lipschitz_of(StableNetwork((facts.block,), facts.input_shape, "block"), limits, seed)
+    network = StableNetwork((facts.block,), facts.input_shape, "block")
+    unrolled, pressed = kept_lipschitz_of(network, shortened(limits) if interrupted else limits, seed)
     notes += unrolled.notes
     if unrolled.certificate is not None:
         proof = unrolled.certificate
         claims.append(Claim(Kind.UNROLLED_GAIN, proof.value, facts.block.slopes, facts.block.depth, {}, proof))
-    if not interrupted and unrolled.solution.status is Status.INTERRUPTED:
-        interrupted = True
-        notes.append("Interrupted: the gain is the best found by then.")
-    return BlockSearch(facts, tuple(claims), unrolled, tuple(notes), interrupted)
+    if pressed and not interrupted:
+        notes.append("Interrupted: the gain and its witness are the best found by then.")
+    return BlockSearch(facts, tuple(claims), unrolled, tuple(notes), interrupted or pressed)
+
+
+def _closed_forms(facts: BlockFacts, keep: Callable[[Iterator[Claim]], None]) -> None:
+    """What takes no search."""
+    keep(_conditions(facts))
+    keep(_infinity(facts))
+    if facts.dense and facts.block.shared:
+        keep(_symmetric(facts))
 
 
 def _search(
@@ -90,19 +103,20 @@ def _search(
 ) -> None:
     """All but the unrolled block, the cheapest first."""
     announce("closed forms")
-    keep(_conditions(facts))
-    keep(_infinity(facts))
+    _closed_forms(facts, keep)
+    if facts.block.convolutional or not facts.block.shared:
+        announce("contraction in a metric that all stages and pixels share")
+        keep(_common(facts, notes, limits.time_limit / 4))
     if not facts.dense:
         unit = "channels" if facts.block.convolutional else "units"
-        notes.append(f"Not treated as dense matrices, as {facts.obstacle}: rates are those of the weighted l_inf norm "
-                     f"by {unit}, and slopes of growth were not searched.")
+        notes.append(f"Not treated as dense matrices, as {facts.obstacle}: rates are those of norms of {unit}, and "
+                     "slopes of growth were not searched.")
     elif not facts.block.shared:
-        notes.append("The stages have weights of their own: there is no equilibrium, and rates are stated only in "
-                     "norms that all stages share.")
+        notes.append("The stages have weights of their own: there is no equilibrium, and rates are stated in norms "
+                     "that all stages share.")
     else:
-        keep(_symmetric(facts))
-        keep(_bounded_set(facts, radius))
         keep(_equilibrium(facts))
+        keep(_bounded_set(facts, radius))
         announce("contraction by a semidefinite program")
         keep(_metric(facts, notes, limits.time_limit / 2))
         announce("searching slopes of growth")
@@ -220,6 +234,27 @@ def _metric(facts: BlockFacts, notes: list[str], seconds: float) -> Iterator[Cla
         gained = gain_by_metric(found, b, depth)
         if gained is not None:
             yield metric_claim(gained, Kind.METRIC_GAIN, gained.claim.gain(depth), slopes, depth)
+
+
+def _common(facts: BlockFacts, notes: list[str], seconds: float) -> Iterator[Claim]:
+    """The rate and gains in one metric of units or channels."""
+    if obstacle := obstacle_to_common_metric(facts):
+        notes.append(f"No metric that all stages and pixels share was sought, as {obstacle}.")
+        return
+    block, begin = facts.block, time.perf_counter()
+    found = prove_common_rate(facts, 1e-5, seconds)
+    if found is None:
+        late = time.perf_counter() - begin > seconds
+        notes.append("No metric that all stages and pixels share was found in which every step contracts"
+                     + (" within the time." if late else "."))
+        return
+    data = {"condition": np.array([found.condition]), "metric": found.metric, "multipliers": found.multipliers}
+    yield Claim(Kind.COMMON_RATE, found.rate, block.slopes, None, data)
+    for depth in (block.depth, None) if block.shared else (block.depth,):
+        gained = common_gain(facts, found, depth)
+        if gained is not None and gained.supply is not None:
+            numbers = {"rate": np.array([gained.rate]), "supply": np.array([gained.supply])}
+            yield Claim(Kind.COMMON_GAIN, gain_of(gained, depth), block.slopes, depth, data | numbers)
 
 
 def metric_claim(

@@ -20,6 +20,7 @@ Source of the multiplier: Gokhale, Proskurnikov, Kawano, Bullo, arXiv 2604.15238
 
 import dataclasses
 import math
+from typing import Generic
 
 import numpy as np
 from flint import arb
@@ -65,14 +66,7 @@ class StepClaim:
         """
         if self.inputs is None:
             raise ValueError("This claim is about trajectories of one input; state it with `inputs` for a gain.")
-        if depth is None and not self.contracting:
-            return math.inf
-        with precision(_PRECISIONS[0]):
-            square = arb(self.rate) ** 2
-            if self.rate == 1:
-                return upper((arb(self.supply) * int(depth or 0)).sqrt())
-            steps = arb(1) if depth is None else 1 - square**depth
-            return upper((arb(self.supply) * steps / (1 - square)).sqrt())
+        return supplied_gain(self.rate, self.supply, depth)
 
     @property
     def well_formed(self) -> bool:
@@ -88,6 +82,18 @@ class StepClaim:
             and self.rate >= 0
             and self.supply >= 0
         )
+
+
+def supplied_gain(rate: float, supply: float, depth: int | None) -> float:
+    """sqrt(sigma (1 + r^2 + .. + r^(2 (depth - 1)))), or its limit, rounded up; infinite where there is none."""
+    if depth is None and not rate < 1:
+        return math.inf
+    with precision(_PRECISIONS[0]):
+        square = arb(rate) ** 2
+        if rate == 1:
+            return upper((arb(supply) * int(depth or 0)).sqrt())
+        steps = arb(1) if depth is None else 1 - square**depth
+        return upper((arb(supply) * steps / (1 - square)).sqrt())
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -134,9 +140,29 @@ def check_step(claim: StepClaim, proof: StepProof, balls: bool = True) -> Decisi
 
 
 def _blocks(claim: StepClaim, proof: StepProof, arithmetic: Matrices[M]) -> dict[tuple[int, int], M]:
-    """The lower blocks in the order y, e, v: elimination starts with the block that is definite whatever the rate."""
-    box, a = claim.box, arithmetic.exact(claim.weights)
-    q, lam = arithmetic.exact(proof.metric), arithmetic.diagonal(proof.multipliers)
+    fed = None if claim.inputs is None else Fed(arithmetic.exact(claim.inputs), claim.inputs.shape[1], claim.supply)
+    return step_blocks(arithmetic, claim.box, claim.rate, proof.metric, proof.multipliers,
+                       arithmetic.exact(claim.weights), fed)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Fed(Generic[M]):
+    """B, its columns, and sigma."""
+
+    inputs: M
+    columns: int
+    supply: float
+
+
+def step_blocks(
+    arithmetic: Matrices[M], box: SlopeBox, rate: float, metric: np.ndarray, multipliers: np.ndarray, a: M,
+    fed: Fed[M] | None = None,
+) -> dict[tuple[int, int], M]:
+    """The lower blocks in the order y, e, v: elimination starts with the block that is definite whatever the rate.
+
+    A and B are enclosed already, metric and multipliers exact.
+    """
+    q, lam = arithmetic.exact(metric), arithmetic.diagonal(multipliers)
 
     def twice(matrix: M, first: float, second: float) -> M:
         return arithmetic.scaled(arithmetic.scaled(matrix, first), second)
@@ -149,13 +175,13 @@ def _blocks(claim: StepClaim, proof: StepProof, arithmetic: Matrices[M]) -> dict
     blocks = {
         (0, 0): lam - twice(q, box.step, box.step),
         (1, 0): arithmetic.scaled(q, -box.step) - centred(weighted),
-        (1, 1): twice(q, claim.rate, claim.rate) - q + twice(weighted * a, box.lower, box.upper),
+        (1, 1): twice(q, rate, rate) - q + twice(weighted * a, box.lower, box.upper),
     }
-    if claim.inputs is not None:
-        b = arithmetic.exact(claim.inputs)
-        fed = b.transpose() * lam
-        supply = arithmetic.diagonal(np.full(claim.inputs.shape[1], claim.supply))
-        blocks[2, 0] = arithmetic.scaled(centred(fed), -1.0)
-        blocks[2, 1] = twice(fed * a, box.lower, box.upper)
-        blocks[2, 2] = supply + twice(fed * b, box.lower, box.upper)
+    if fed is not None:
+        b = fed.inputs
+        weighted = b.transpose() * lam
+        blocks[2, 0] = arithmetic.scaled(centred(weighted), -1.0)
+        blocks[2, 1] = twice(weighted * a, box.lower, box.upper)
+        supply = arithmetic.diagonal(np.full(fed.columns, fed.supply))
+        blocks[2, 2] = supply + twice(weighted * b, box.lower, box.upper)
     return blocks

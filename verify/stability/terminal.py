@@ -17,12 +17,14 @@ _LABELS = {
     Kind.SYMMETRIC_RATE: ("rate, P", ">= the rate in the norm of P = -A, for all slopes"),
     Kind.INFINITY_RATE: ("rate, l_inf", ">= the rate in a weighted l_inf norm, for all slopes"),
     Kind.METRIC_RATE: ("rate, metric", ">= the rate in an optimised metric, for all slopes"),
+    Kind.COMMON_RATE: ("rate, common", ">= the rate in a metric that all stages and pixels share, for all slopes"),
     Kind.TANH_RATE_SYMMETRIC: ("bounded, P", ">= the rate to the equilibrium for |u| <= {radius:g}, x_0 = 0"),
     Kind.TANH_RATE_INFINITY: ("bounded, inf", ">= the rate to the equilibrium for |u| <= {radius:g}, x_0 = 0"),
     Kind.EQUILIBRIUM: ("equilibrium", ">= ||A^-1 B||_2: one equilibrium per input, -A^-1 (B u + C)"),
     Kind.EQUILIBRIUM_INFINITY: ("", ">= ||A^-1 B||_inf"),
     Kind.UNROLLED_GAIN: ("gain", ">= the l2 gain at depth {depth}, unrolled"),
     Kind.METRIC_GAIN: ("gain, metric", ">= the l2 gain at {depth_text}, inputs that vary too"),
+    Kind.COMMON_GAIN: ("gain, common", ">= the l2 gain at {depth_text}, inputs that vary too"),
     Kind.CONSTANT_GAIN: ("gain, any K", ">= the l2 gain at every depth, constant inputs"),
     Kind.DEPTH_GAIN_INFINITY: ("gain, l_inf", ">= the l_inf gain at depth {depth}, inputs that vary too"),
     Kind.UNIFORM_GAIN_INFINITY: ("gain, l_inf", ">= the l_inf gain at every depth, inputs that vary too"),
@@ -51,7 +53,8 @@ def show_stability(console: Console, report: StabilityReport, written: str) -> N
                 show_bound(console, label, rounded_up(value), meaning)
         if whole.certificate is not None:
             show_bound(console, "gain", rounded_up(whole.upper), ">= the l2 gain, unrolled; proved", "bold green")
-        show_bound(console, "witness", rounded_down(whole.lower), "<= the l2 gain; proved by a pair of inputs")
+        if whole.witness is not None:
+            show_bound(console, "witness", rounded_down(whole.lower), "<= the l2 gain; proved by a pair of inputs")
         for note in whole.notes:
             show_line(console, "note", note)
     show_line(console, "time", ", ".join(f"{stage} {duration_text(value)}" for stage, value in report.seconds.items()))
@@ -67,8 +70,9 @@ def _show_block(console: Console, number: int, block: BlockReport) -> None:
     for claim in block.search.claims:
         if claim.kind in _LABELS:
             _show_claim(console, claim, "bold green" if claim is block.rate and block.outcome in KEPT else "")
-    show_bound(console, "witness", rounded_down(block.search.unrolled.lower),
-               f"<= the l2 gain at depth {facts.block.depth}; proved by a pair of inputs")
+    if block.search.unrolled.witness is not None:
+        show_bound(console, "witness", rounded_down(block.search.unrolled.lower),
+                   f"<= the l2 gain at depth {facts.block.depth}; proved by a pair of inputs")
     outcome = block.outcome
     show_line(console, "stability", outcome.value, "bold green" if outcome in KEPT else "bold red")
     for note in block.search.notes:

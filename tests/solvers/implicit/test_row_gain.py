@@ -9,8 +9,10 @@ import pytest
 from netgain.solvers.implicit.diagonal_metric import diagonal_stability, euclidean_gain, metric_matrix
 from netgain.solvers.implicit.gain import exact_gain, majorant_gain
 from netgain.solvers.implicit.loop_transformation import unit_slopes
-from netgain.solvers.implicit.row_gain import mixed_gain, row_gain
+from netgain.solvers.implicit.row_gain import _Problem, mixed_gain, row_gain
 from netgain.solvers.implicit.weighted_log_norm import SlopeBox, least_log_norm
+from netgain.solvers.result import Limits, Status
+from netgain.verify.implicit.check import proved_row_gain
 
 from .implicit_bank import A1, B1, C1, HIERARCHY, random_matrix
 
@@ -44,7 +46,7 @@ def conic_value(A, B, C, slopes, per_input):
 
 
 def test_the_two_by_two_fact():
-    found = row_gain(A1, B1, C1[0], tolerance=1e-8)
+    found = row_gain(A1, B1, C1[0], limits=Limits(tolerance=1e-8))
     assert found.gain == pytest.approx(2.628384, abs=1e-6)
     assert exact_gain(A1, B1, C1)[0] <= found.gain <= majorant_gain(A1, B1, C1)[0]
 
@@ -137,11 +139,42 @@ def test_many_inputs():
     rng = np.random.default_rng(0)
     T, B, c = rng.uniform(-1, 1, (40, 40)) / 6, rng.uniform(-1, 1, (40, 200)) / 14, rng.uniform(-1, 1, 40) / 6
     A = T - np.diag(np.abs(T).sum(1))
-    found = row_gain(A, B, c, tolerance=1e-3)
+    found = row_gain(A, B, c, limits=Limits(tolerance=1e-3))
     assert found.gap <= 1e-3
     reached = max(np.abs(c @ np.linalg.solve(np.eye(40) - d[:, None] * A, d[:, None] * B)).sum()
                   for d in rng.integers(0, 2, (200, 40)).astype(float))
     assert reached <= found.gain <= 0.3 * majorant_gain(A, B, c[None])[0]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_search_that_is_cut_short_gives_what_it_has(seed, monkeypatch):
+    """Every point bounds the gain, and a later end gives no larger one."""
+    A, B, C, slopes = network(seed)
+    least, exact = row_gain(A, B, C[0], slopes), exact_gain(A, B, C[:1], slopes=slopes)[0]
+    assert least.status is Status.OPTIMAL
+    steps = _Problem._derivatives
+    gains = []
+    for allowed in (0, 1, 5, 20):
+        calls = itertools.count()
+
+        def interrupted(self, *point, calls=calls, allowed=allowed):
+            if next(calls) >= allowed:
+                raise KeyboardInterrupt
+            return steps(self, *point)
+
+        monkeypatch.setattr(_Problem, "_derivatives", interrupted)
+        found = row_gain(A, B, C[0], slopes)
+        assert found.status is Status.INTERRUPTED
+        gains.append(found.gain)
+        slope_ends = slopes.lower, slopes.upper
+        assert proved_row_gain(A, B, C[0], found.metric, found.inputs * (1 + 1e-9), slope_ends) >= exact
+        assert found.gain * (1 - min(found.gap, 1)) <= least.gain
+    assert gains == sorted(gains, reverse=True)
+    assert least.gain <= gains[-1] < gains[0]
+    monkeypatch.setattr(_Problem, "_derivatives", steps)
+    at_once = row_gain(A, B, C[0], slopes, Limits(time_limit=1e-9))
+    assert at_once.status is Status.TIME_LIMIT
+    assert least.gain < at_once.gain <= gains[0]
 
 
 def test_refusals():

@@ -17,6 +17,7 @@ from netgain.verify.contractivity.flow_certificate import (
     load_flow_certificate,
 )
 from netgain.verify.contractivity.flow_plot import plot_flow
+from netgain.verify.lower_bound import WitnessSearch
 from netgain.verify.sealed_json import CertificateError
 from scipy.integrate import solve_ivp
 from scipy.linalg import expm
@@ -153,6 +154,12 @@ def test_an_interruption_ends_what_is_under_way(monkeypatch):
     report = flow(GRAPHS["one layer"], 1.0, [1, 2], limits=QUICK)
     assert report.proved
     assert report.networks == ()
+    assert "Interrupted" in report.notes[-1]
+    monkeypatch.undo()
+    monkeypatch.setattr(WitnessSearch, "find", interrupted)
+    report = flow(GRAPHS["one layer"], 1.0, [1, 2], limits=QUICK)
+    assert [network.steps for network in report.networks] == [1]
+    assert report.networks[0].report.proved
     assert "Interrupted" in report.notes[-1]
 
 

@@ -102,3 +102,14 @@ def test_a_bound_of_steps_that_ran_out_of_time_says_so():
     compared = compare_implicit(graph, ComparisonRequest(time_limit=1e-2))
     deep = [row for row in compared.rows if row.quantity == f"L_{DEPTHS[-1]}"]
     assert [row.note.endswith("not the least") for row in deep] == [True]
+
+
+@pytest.mark.parametrize(("A", "B", "missing"), [(1e300, 1.0, {FLOW, "L_2"}), (1.0, 1e300, {"L_1", "L_2"})])
+def test_weights_beyond_what_products_can_hold_leave_rows_that_say_so(A, B, missing):
+    weights = np.array([[0.02, -0.03, 0.13], [0.02, -0.11, 0.07], [0.26, 0.19, -0.14]])
+    with np.errstate(all="ignore"):  # as commands do
+        compared = compare_implicit(network(A * weights, B * np.eye(3), np.eye(3)), ComparisonRequest(time_limit=20.0))
+    without = {row.quantity: row.note for row in compared.rows if row.value is None}
+    assert missing <= set(without)
+    assert all("range of float64" in without[quantity] for quantity in missing)
+    assert all(row.value is None or np.isfinite(row.value) for row in compared.rows)

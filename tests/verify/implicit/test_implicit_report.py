@@ -2,14 +2,17 @@
 
 import dataclasses
 import functools
+import itertools
 import json
 
 import numpy as np
 import pytest
 from netgain.layers import Affine, FixedPoint, LeakyRelu, ModelError, Relu, Scale, Tanh, sequential
+from netgain.solvers.implicit import row_gain
 from netgain.solvers.implicit.fixed_point import FixedPointStatus
 from netgain.solvers.implicit.gain import exact_gain
 from netgain.solvers.implicit.well_posedness import Condition
+from netgain.solvers.result import Limits
 from netgain.verify.certificate import CertificateError
 from netgain.verify.implicit.certificate import (
     ImplicitCertificate,
@@ -242,6 +245,40 @@ def test_what_was_proved_before_an_interruption_is_kept(place, monkeypatch):
     assert found.best(EUCLIDEAN).value == pytest.approx(2.27427, abs=1e-4)
     assert found.best(EUCLIDEAN, upper=False).value > 2.2
     assert check_implicit(found.certificate, BANK["published"]).proved
+
+
+@pytest.mark.parametrize("steps", [0, 30])
+def test_an_interruption_within_an_output_keeps_a_gain_for_all_outputs(steps, monkeypatch):
+    derivatives, calls = row_gain._Problem._derivatives, itertools.count()
+
+    def interrupted(self, *point):
+        if next(calls) == steps:
+            raise KeyboardInterrupt
+        return derivatives(self, *point)
+
+    monkeypatch.setattr(row_gain._Problem, "_derivatives", interrupted)
+    found = implicit(BANK["tanh"])
+    assert any("ended by Ctrl-C" in note for note in found.notes)
+    assert not any(gain.method == "witness" and gain.norms == LARGEST for gain in found.gains)
+    least = report("tanh").certificate.outputs.value
+    assert least < found.certificate.outputs.value
+    assert check_implicit(found.certificate, BANK["tanh"]).proved
+
+
+def test_a_time_limit_within_an_output_is_kept_and_said(monkeypatch):
+    """Outputs share the time that is left; where it ends after the first step, all have a gain that is proved."""
+    given = []
+
+    def hurried(A, B, c, slopes, limits, start):
+        given.append(limits.time_limit)
+        return row_gain.row_gain(A, B, c, slopes, dataclasses.replace(limits, time_limit=1e-9), start)
+
+    monkeypatch.setattr("netgain.verify.implicit.report.row_gain", hurried)
+    found = implicit(BANK["tanh"], Limits(time_limit=20.0), lower_bounds=False)
+    assert given[0] < given[1] < 20.0
+    assert any("ended by the time limit for 2 of 2 outputs" in note for note in found.notes)
+    assert report("tanh").certificate.outputs.value < found.certificate.outputs.value
+    assert check_implicit(found.certificate, BANK["tanh"]).proved
 
 
 @pytest.mark.parametrize(("B", "C"), [(0 * B1, C1), (B1, 0 * C1)])

@@ -10,6 +10,7 @@ from netgain.solvers.result import Limits, Status
 from netgain.solvers.stability.stable_projection import reproject_factor, reproject_kernel, stable_matrix
 from netgain.verify.stability.claims import LOWER, Kind, holds
 from netgain.verify.stability.facts import BlockFacts
+from netgain.verify.stability.report import BlockReport, StabilityOutcome
 from netgain.verify.stability.search import search_block
 from netgain.verify.stability.unrolled import lipschitz_of
 
@@ -66,6 +67,7 @@ def test_bounds_hold_on_trajectories(index):
         x = block.states_of(u).reshape(block.depth + 1, 2, n)
         gap = (u[0] - u[1]).ravel()
         for kind, order in ((Kind.UNROLLED_GAIN, 2), (Kind.CONSTANT_GAIN, 2), (Kind.METRIC_GAIN, 2),
+                            (Kind.COMMON_GAIN, 2),
                             (Kind.DEPTH_GAIN_INFINITY, np.inf), (Kind.UNIFORM_GAIN_INFINITY, np.inf)):
             reached = np.linalg.norm(x[-1, 0] - x[-1, 1], order) / np.linalg.norm(gap, order)
             assert reached <= best(found, kind) * (1 + 1e-9)
@@ -76,8 +78,9 @@ def test_bounds_hold_on_trajectories(index):
             if claim.kind is Kind.INFINITY_RATE:
                 eta = np.repeat(claim.data["eta"], n // len(claim.data["eta"]))
                 assert np.max(np.abs(later) / eta) <= claim.value * np.max(np.abs(before) / eta) * (1 + 1e-9)
-            if claim.kind in (Kind.SYMMETRIC_RATE, Kind.METRIC_RATE):
-                q = claim.data["metric"] if claim.kind is Kind.METRIC_RATE else -case.matrices[0]
+            if claim.kind in (Kind.SYMMETRIC_RATE, Kind.METRIC_RATE, Kind.COMMON_RATE):
+                q = -case.matrices[0] if claim.kind is Kind.SYMMETRIC_RATE else claim.data["metric"]
+                q = np.kron(q, np.eye(n // len(q)))
                 assert later @ q @ later <= claim.value**2 * (before @ q @ before) * (1 + 1e-9)
     assert best(found, Kind.UNROLLED_GAIN) >= found.unrolled.lower
     assert size == case.matrices[1].shape[1]
@@ -86,7 +89,7 @@ def test_bounds_hold_on_trajectories(index):
 @pytest.mark.parametrize("index", range(len(BANK)))
 def test_lower_claims_are_below_upper_ones(index):
     found = found_of(index)
-    rate = best(found, Kind.SYMMETRIC_RATE, Kind.INFINITY_RATE, Kind.METRIC_RATE)
+    rate = best(found, Kind.SYMMETRIC_RATE, Kind.INFINITY_RATE, Kind.METRIC_RATE, Kind.COMMON_RATE)
     growth = [claim.value for claim in found.claims if claim.kind is Kind.GROWTH]
     assert growth
     assert growth[0] <= rate * (1 + 1e-12)
@@ -205,6 +208,19 @@ def test_blocks_of_own_weights_have_gains_only():
     assert max(norms) <= max(claim.value for claim in claims if claim.kind is Kind.INFINITY_RATE) * (1 + 1e-12)
 
 
+def test_blocks_of_own_weights_share_a_metric_where_slopes_are_positive():
+    rng = np.random.default_rng(0)
+    stages = tuple(-np.eye(3) + 0.3 * rng.standard_normal((3, 3)) for _ in range(4))
+    inputs = tuple(rng.standard_normal((3, 2)) for _ in range(4))
+    case = BlockFacts(StableBlock(stages, inputs, (), layers.LeakyRelu(0.3), 0.8, 4), (2,))
+    found = BlockReport(search_block(case, LIMITS, 1.0))
+    assert {Kind.COMMON_RATE, Kind.COMMON_GAIN} <= {claim.kind for claim in found.search.claims}
+    assert found.rate.kind is Kind.COMMON_RATE
+    # No equilibrium is spoken of: each stage has its own.
+    assert found.outcome is StabilityOutcome.CONTRACTING_STAGES
+    assert "no equilibrium" in found.outcome.value
+
+
 def test_ctrl_c_keeps_what_was_found(monkeypatch):
     def pressed(*arguments, **options):
         raise KeyboardInterrupt
@@ -223,7 +239,7 @@ def test_ctrl_c_in_the_unrolled_gain_is_said(monkeypatch):
         report = lipschitz_of(*arguments, **options)
         return dataclasses.replace(report, solution=dataclasses.replace(report.solution, status=Status.INTERRUPTED))
 
-    monkeypatch.setattr("netgain.verify.stability.search.lipschitz_of", pressed)
+    monkeypatch.setattr("netgain.verify.stability.unrolled.lipschitz_of", pressed)
     found = search_block(facts(-P, layers.LeakyRelu(0.1)), LIMITS, 1.0)
     assert found.interrupted
     assert sum("Interrupted" in note for note in found.notes) == 1

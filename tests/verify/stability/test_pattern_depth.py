@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 from netgain import layers
 from netgain.layers.stable_block import StableBlock
+from netgain.solvers.result import Limits
 from netgain.solvers.stability.stable_projection import reproject_factor, reproject_kernel, stable_matrix
 from netgain.verify.stability.claims import Claim, Kind
 from netgain.verify.stability.conditions import fully_connected_conditions
 from netgain.verify.stability.facts import BlockFacts
 from netgain.verify.stability.pattern_depth import settle
 from netgain.verify.stability.rows import infinity_rate_of
-from netgain.verify.stability.search import metric_claim
+from netgain.verify.stability.search import metric_claim, search_block
 from netgain.verify.stability.step_contraction import prove_least_rate
 
 P = stable_matrix(reproject_factor(np.random.default_rng(0).standard_normal((3, 3)), 0.05), 0.05)
@@ -89,6 +90,18 @@ def test_kernels_settle_too():
     found = settle(case, u, 1e-6, rate=rate)
     true = np.linalg.norm(found.state.ravel() - equilibrium(case, u))
     assert true * (1 - 1e-9) <= found.distance <= 1e-3
+
+
+def test_distances_of_kernels_by_a_metric_of_channels():
+    kernel = reproject_kernel(np.random.default_rng(3).standard_normal((2, 2, 3)), 0.05, 0.1)
+    case = BlockFacts(StableBlock((kernel,), (np.ones((2, 1, 3)),), (), _Lifted(0.5), 1.0, 3), (1, 6))
+    rate = next(claim for claim in search_block(case, Limits(time_limit=5), 1.0).claims
+                if claim.kind is Kind.COMMON_RATE)
+    u = np.random.default_rng(4).standard_normal((1, 6))
+    found = settle(case, u, 1e-4, rate=rate)
+    a, b, _ = case.matrices
+    true = np.linalg.norm(found.state.ravel() - np.linalg.solve(a, -1 / 0.5 - b @ u.ravel()))
+    assert true <= found.distance <= 100 * true
 
 
 def test_relu_stops_without_a_distance():

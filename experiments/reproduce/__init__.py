@@ -1,0 +1,1 @@
+"""The tables and figures of the papers, computed anew beside what was published: `netgain reproduce`."""

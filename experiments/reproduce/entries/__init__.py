@@ -1,0 +1,1 @@
+"""What can be reproduced, one table of a paper in each file."""

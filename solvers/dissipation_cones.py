@@ -1,0 +1,195 @@
+r"""The chain of dissipation inequalities as cones that share unknowns with their neighbours alone.
+
+The unknowns are w_1, .., w_K, and w_(K+1) if there is a head: w_k is Q_(k-1), or rho for k = 1, then the storages and
+multipliers of stage k, or the head's multipliers. Stage k knows w_k and Q_k, so that the Schur matrix is block
+tridiagonal: eliminating w_1, w_2, .. in order changes the next block's Q alone.
+"""
+
+import dataclasses
+import functools
+import itertools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from .cone_problem import ConeProblem, Each
+from .dissipation import DissipationProblem, StageData
+from .family_cone import Cone, Metric, Rows
+from .inequality import Inequality
+from .schur import Solve, scaled_cholesky
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ChainCones:
+    """The cones of a problem, and where everything lies in the vector of unknowns; rho comes first.
+
+    **Attributes:** `places`: of each cone's unknowns; `blocks`: where w_k starts; `shared`: how many entries of w_k
+    stage k - 1 knows; `metrics`: Q_1, .. as they are read from w_2, ..; `storages`, `multipliers`: by stage; `head`:
+    of its multipliers by layer.
+    """
+
+    cones: tuple[Cone, ...]
+    places: tuple[slice, ...]
+    blocks: tuple[int, ...]
+    shared: tuple[int, ...]
+    metrics: tuple[Metric, ...]
+    storages: tuple[tuple[Metric, ...], ...]
+    multipliers: tuple[slice | None, ...]
+    head: tuple[slice, ...]
+    signed: slice
+
+    @property
+    def unknowns(self) -> int:
+        return self.blocks[-1]
+
+    def problem(self, each: Each) -> ConeProblem:
+        return ConeProblem(self.cones, self, 0, self.signed, each)
+
+    def parts(self, x: np.ndarray) -> list[np.ndarray]:
+        return [x[place] for place in self.places]
+
+    def total(self, parts: Sequence[np.ndarray]) -> np.ndarray:
+        result = np.zeros(self.unknowns)
+        for place, part in zip(self.places, parts, strict=True):
+            result[place] += part
+        return result
+
+    def factorised(self, parts: Sequence[np.ndarray], diagonal: np.ndarray) -> Solve | None:
+        """By blocks, from rho on."""
+        sizes = np.diff(self.blocks)
+        own = [np.diag(diagonal[a:b]) for a, b in itertools.pairwise(self.blocks)]
+        beside = [np.zeros((size, shared)) for size, shared in zip(sizes[:-1], self.shared[1:], strict=True)]
+        for place, part in zip(self.places, parts, strict=True):
+            k = int(np.searchsorted(self.blocks, place.start, side="right")) - 1
+            first = place.start - self.blocks[k]
+            inner = min(place.stop, self.blocks[k + 1]) - place.start
+            own[k][first : first + inner, first : first + inner] += part[:inner, :inner]
+            if inner < len(part):
+                beside[k][first : first + inner] += part[:inner, inner:]
+                own[k + 1][: len(part) - inner, : len(part) - inner] += part[inner:, inner:]
+        solves: list[Solve] = []
+        behind: list[np.ndarray] = []
+        for k, matrix in enumerate(own):
+            solve = scaled_cholesky(matrix)
+            if solve is None:
+                return None
+            solves.append(solve)
+            if k + 1 < len(own):
+                behind.append(solve(beside[k]))
+                own[k + 1][: self.shared[k + 1], : self.shared[k + 1]] -= beside[k].T @ behind[k]
+        return functools.partial(self._solve, solves, beside, behind)
+
+    def _solve(self, solves: list[Solve], beside: list[np.ndarray], behind: list[np.ndarray],
+               right: np.ndarray) -> np.ndarray:
+        parts = [right[a:b].copy() for a, b in itertools.pairwise(self.blocks)]
+        for k, solve in enumerate(solves):
+            parts[k] = solve(parts[k])
+            if k + 1 < len(parts):
+                parts[k + 1][: self.shared[k + 1]] -= beside[k].T @ parts[k]
+        for k in range(len(parts) - 2, -1, -1):
+            parts[k] -= behind[k] @ parts[k + 1][: self.shared[k + 1]]
+        return np.concatenate(parts)
+
+
+def chain_cones(problem: DissipationProblem) -> ChainCones:
+    """The cones of every stage, of storages that have to be positive, and of the head and its metric."""
+    builder = _Builder()
+    last = len(problem.stages) - 1
+    for k, stage in enumerate(problem.stages):
+        builder.add_stage(stage, k == last and problem.head is None)
+    if problem.head is not None:
+        builder.add_head(problem.head, problem.stages[-1].channels)
+    return builder.finished()
+
+
+class _Builder:
+    def __init__(self) -> None:
+        self.cones: list[Cone] = []
+        self.places: list[slice] = []
+        self.metrics: list[Metric] = []
+        self.storages: list[tuple[Metric, ...]] = []
+        self.multipliers: list[slice | None] = []
+        self.head: list[slice] = []
+        self.signed = slice(0, 0)
+        self.blocks, self.shared = [0], [1]
+
+    def add_stage(self, stage: StageData, is_last: bool) -> None:
+        start, first = self.blocks[-1], self.shared[-1]
+        states, inputs = stage.B.shape
+        offsets: tuple[int, ...] = (0, states, states + inputs)
+        answer = {0: stage.C[None], 1: stage.D[None]}
+        if len(self.blocks) == 1:
+            metrics = [Metric({1: None}, 1, (1.0,) * inputs, 0)]
+        else:
+            before = self.metrics[-1]
+            metrics = [dataclasses.replace(before, maps={1: None}, weights=(1.0,) * stage.phases, first=0)]
+        storages, positive = [], []
+        for part in stage.blocks:
+            own = np.eye(states)[part]
+            ahead = {0: _paired(own, stage.A[part]), 1: _paired(np.zeros_like(stage.B[part]), stage.B[part])}
+            metrics.append(Metric(ahead, len(own), (1.0, -1.0), first))
+            storages.append(dataclasses.replace(metrics[-1], first=start + first))
+            if not stage.finite:
+                count = metrics[-1].unknowns.stop - first
+                kept = Metric({0: None}, len(own), (1.0,), 0)
+                positive.append((Cone(1, (0, len(own)), (), (kept,), None, count),
+                                 slice(start + first, start + first + count)))
+            first = metrics[-1].unknowns.stop
+        rows: tuple[Rows, ...] = ()
+        multipliers = None
+        if stage.lower is not None and stage.upper is not None:
+            every = np.arange(stage.channels)
+            rows = (Rows(2, answer, stage.lower, stage.upper, first + every, every),)
+            multipliers = slice(start + first, start + first + stage.channels)
+            first, offsets = first + stage.channels, (*offsets, offsets[-1] + stage.channels)
+            answer = {2: np.eye(stage.channels)[None]}
+        constant = None
+        self.blocks.append(start + first)
+        stop = start + first
+        if is_last:
+            constant = {j: math.sqrt(stage.gain) * a for j, a in answer.items()}
+        else:
+            after = Metric(answer, stage.channels, (-float(stage.gain),), first, stage.diagonal)
+            metrics.append(after)
+            self.shared.append(after.unknowns.stop - first)
+            self.metrics.append(dataclasses.replace(after, first=stop))
+            stop += self.shared[-1]
+        self.cones.append(Cone(1, offsets, rows, tuple(metrics), constant, stop - start))
+        self.places.append(slice(start, stop))
+        for cone, place in positive:
+            self.cones.append(cone)
+            self.places.append(place)
+        self.storages.append(tuple(storages))
+        self.multipliers.append(multipliers)
+
+    def add_head(self, head: Inequality, channels: int) -> None:
+        start, first = self.blocks[-1], self.shared[-1]
+        pixels = head.input_size // channels
+        metric = dataclasses.replace(self.metrics[-1], maps={0: None}, weights=(1.0,) * pixels, first=0)
+        rows = []
+        for k, c in enumerate(head.constraints, start=1):
+            maps = {j: a[None] for j, a in c.maps.items()}
+            rows.append(Rows(k, maps, c.lower, c.upper, first + np.arange(c.rows) // c.coupled,
+                             np.arange(c.rows)[c.answering]))
+            self.head.append(slice(start + first, start + first + c.groups))
+            first += c.groups
+        output = {j: c[None] for j, c in head.output.items()}
+        self.cones.append(Cone(1, head.offsets, tuple(rows), (metric,), output, first))
+        self.places.append(slice(start, start + first))
+        alone = dataclasses.replace(metric, weights=(1.0,))
+        self.cones.append(Cone(1, (0, channels), (), (alone,), None, self.shared[-1]))
+        self.places.append(slice(start, start + self.shared[-1]))
+        self.blocks.append(start + first)
+        if any(np.any(c.lower * c.upper > 0) for c in head.constraints):
+            self.signed = slice(start + self.shared[-1], start + first)
+
+    def finished(self) -> ChainCones:
+        return ChainCones(tuple(self.cones), tuple(self.places), tuple(self.blocks), tuple(self.shared),
+                          tuple(self.metrics), tuple(self.storages), tuple(self.multipliers), tuple(self.head),
+                          self.signed)
+
+
+def _paired(own: np.ndarray, ahead: np.ndarray) -> np.ndarray:
+    """Rows of both in turn, as a stack of one."""
+    return np.stack([own, ahead], axis=1).reshape((1, 2 * len(own), own.shape[1]))

@@ -1,0 +1,1 @@
+"""Many questions about many models: each is a job in a process of its own, on this machine or on a cluster."""

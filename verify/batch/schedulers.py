@@ -1,0 +1,148 @@
+"""Who runs jobs: threads of this process, each watching a process, or the workers of a Dask cluster."""
+
+import importlib.metadata
+import queue
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from joblib import Parallel, delayed
+
+from .job import Job, Parcel, pack
+from .outcome import Outcome, Status
+from .run_job import run_job
+
+_LOOK_EVERY = 0.2
+_WINDOW = 2
+
+_stopped_batches: set[str] = set()
+
+
+class ClusterError(RuntimeError):
+    """A cluster cannot be used, or is gone; the text says what to do."""
+
+
+def on_this_machine(jobs: Iterable[Job], count: int, stopped: Callable[[], bool]) -> Iterator[Outcome]:
+    """Outcomes as jobs finish, `count` of them running at a time; what has not begun when `stopped` has none.
+
+    The work is done in processes of its own, so threads suffice to watch.
+    """
+    watching = Parallel(n_jobs=count, backend="threading", return_as="generator_unordered")
+    for outcome in watching(delayed(_packed_and_run)(job, stopped) for job in jobs):
+        if outcome is not None:
+            yield outcome
+
+
+def _packed_and_run(job: Job, stopped: Callable[[], bool]) -> Outcome | None:
+    return None if stopped() else run_job(pack(job), stopped)
+
+
+def on_cluster(
+    jobs: Iterable[Job], address: str, stopped: Callable[[], bool], say: Callable[[str], None]
+) -> Iterator[Outcome]:
+    """The same on the workers of the Dask scheduler at `address`.
+
+    A job whose worker dies is begun again on another, as often as the scheduler allows (`allowed-failures`), and is
+    then recorded as died. Workers may come and go. Files travel with the job: no file system need be shared.
+
+    **Raises:** `ClusterError`.
+    """
+    try:
+        import dask
+        import distributed
+    except ImportError:
+        raise ClusterError("--scheduler needs Dask: pip install 'netgain[dask]'.") from None
+    # Models are what has to be sent.
+    quietly = {"distributed.admin.large-graph-warning-threshold": "1 TB"}
+    with dask.config.set(quietly):
+        try:
+            client = distributed.Client(address, set_as_default=False)  # type: ignore[no-untyped-call]
+        except (OSError, ValueError) as error:
+            raise ClusterError(f"No Dask scheduler answers at {address}: {error}.") from None
+        with client:
+            yield from _Cluster(client, address, stopped, say).outcomes(iter(jobs))
+
+
+class _Cluster:
+    def __init__(self, client: Any, address: str, stopped: Callable[[], bool], say: Callable[[str], None]):
+        self._client, self._address, self._stopped, self._say = client, address, stopped, say
+        self._batch = uuid.uuid4().hex
+        self._ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._running: dict[Any, Job] = {}
+
+    def outcomes(self, jobs: Iterator[Job]) -> Iterator[Outcome]:
+        self._require_same_version()
+        told = False
+        while True:
+            if self._stopped() and not told:
+                told = True
+                self._client.run(stop_batch, self._batch)
+            if not told:
+                self._submit(jobs)
+            if not self._running:
+                return
+            try:
+                future = self._ended.get(timeout=_LOOK_EVERY)
+            except queue.Empty:
+                if self._client.status != "running":
+                    raise ClusterError(
+                        f"The Dask scheduler at {self._address} is gone. Run the batch again to continue.") from None
+                continue
+            outcome = self._outcome(future)
+            if outcome is not None:
+                yield outcome
+
+    def _submit(self, jobs: Iterator[Job]) -> None:
+        """As many jobs as keep the workers busy: the scheduler need not hold the models of all."""
+        room = _WINDOW * max(sum(self._client.nthreads().values()), 1) - len(self._running)
+        for _ in range(room):
+            job = next(jobs, None)
+            if job is None:
+                return
+            key = f"{job.id}-{self._batch}"
+            future = self._client.submit(run_on_worker, pack(job), self._batch, key=key, pure=False)
+            self._running[future] = job
+            future.add_done_callback(self._ended.put)
+
+    def _outcome(self, future: Any) -> Outcome | None:
+        import distributed
+
+        job = self._running.pop(future)
+        if future.status == "finished":
+            outcome: Outcome | None = future.result()
+            return outcome
+        if future.status == "error":
+            error = future.exception()
+            if not isinstance(error, distributed.KilledWorker):
+                raise error
+            return Outcome(job=job, status=Status.DIED, reason=f"Workers died of it, one after the other: {error}")
+        raise ClusterError(f"The Dask scheduler at {self._address} dropped a job. Run the batch again to continue.")
+
+    def _require_same_version(self) -> None:
+        here = importlib.metadata.version("netgain")
+        found = self._client.run(importlib.metadata.version, "netgain", on_error="return")
+        others = {worker: version for worker, version in found.items() if version != here}
+        if others:
+            listed = "\n".join(f"  {worker}: {version}" for worker, version in others.items())
+            raise ClusterError(f"Workers need netgain {here}, as here:\n{listed}")
+        if not found:
+            self._say("waiting for workers")
+
+
+def run_on_worker(parcel: Parcel, batch: str) -> Outcome | None:
+    """What a worker does; it also stops where nobody waits for the outcome, as after the death of the batch."""
+    import distributed
+
+    worker = distributed.get_worker()
+    key = worker.get_current_task()
+
+    def stopped() -> bool:
+        task = worker.state.tasks.get(key)
+        return batch in _stopped_batches or task is None or task.state != "executing"
+
+    return run_job(parcel, stopped)
+
+
+def stop_batch(batch: str) -> None:
+    """Interrupts the jobs of a batch on this worker, and keeps others of it from beginning."""
+    _stopped_batches.add(batch)

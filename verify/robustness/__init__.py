@@ -1,0 +1,1 @@
+"""Certified robustness of classifiers: inputs within a Euclidean ball that provably keep their class."""
