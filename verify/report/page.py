@@ -5,6 +5,7 @@ import importlib.resources
 from collections.abc import Callable, Sequence
 
 from ..result_json import RESULT, tool
+from .batch_section import batch_section
 from .certificates import Checker
 from .comparison_section import SCHEMA as COMPARISON
 from .comparison_section import comparison_section
@@ -21,7 +22,9 @@ from .lipschitz_section import lipschitz_section
 from .other_section import SCHEMAS as OTHERS
 from .other_section import other_section
 from .overview import overview
-from .reading import Document, ReportError
+from .reading import BATCH, Document, ReportError
+from .robustness_section import SCHEMA as ROBUSTNESS
+from .robustness_section import robustness_section
 from .section import Context
 from .stability_section import SCHEMA as STABILITY
 from .stability_section import stability_section
@@ -36,6 +39,8 @@ SECTIONS: dict[str, Callable[[Context], Section]] = {
     IMPLICIT: implicit_section,
     STABILITY: stability_section,
     TABLE: table_section,
+    ROBUSTNESS: robustness_section,
+    BATCH: batch_section,
     **dict.fromkeys(OTHERS, other_section),
 }
 """Schemas of results, and what makes a section of one."""

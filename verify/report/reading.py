@@ -1,6 +1,7 @@
 """Result files: JSON objects or lines of them, of schemas the report knows; all that is wrong is said at once."""
 
 import dataclasses
+import itertools
 import json
 import math
 import re
@@ -8,8 +9,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
+from ..batch import outcome as batch_outcome
+
 # What neither XML nor HTML can hold, and what turns the direction of text so that it reads as something else.
 _NOT_TEXT = re.compile("[^\t\n\x20-\x7e\xa0-\u2029\u202f-\u2065\u206a-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+BATCH = batch_outcome.SCHEMA
+"""Lines of `netgain batch`, each with the result of a command inside."""
 
 
 class ReportError(ValueError):
@@ -18,10 +25,10 @@ class ReportError(ValueError):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Document:
-    """One result. `origin`: its file, and the line where a file holds several; `folder`: where the file lies."""
+    """One result. `origin`: its file, and the line where a file holds several; `path`: the file."""
 
     origin: str
-    folder: Path
+    path: Path
     schema: str
     body: dict[str, Any]
 
@@ -39,14 +46,34 @@ def read_documents(paths: Iterable[Path], known: Iterable[str]) -> list[Document
         try:
             for origin, value in _values(path):
                 try:
-                    documents.append(_document(origin, path.parent, value, schemas))
+                    documents.append(_document(origin, path, value, schemas))
                 except ReportError as error:
                     wrong.append(str(error))
         except ReportError as error:
             wrong.append(str(error))
     if wrong:
         raise ReportError("\n".join(wrong))
-    return documents
+    return [found for path, group in itertools.groupby(documents, key=lambda document: document.path)
+            for found in _unpacked(list(group), schemas)]
+
+
+def _unpacked(documents: list[Document], known: frozenset[str]) -> list[Document]:
+    """The documents of one file; lines of jobs become one document that lists them, and one for each result."""
+    jobs = {document.body.get("id"): document for document in documents if document.schema == BATCH}
+    if not jobs:
+        return documents
+    first = next(iter(jobs.values()))
+    # A job that was begun anew has another line, which counts.
+    listed = [{name: value for name, value in job.body.items() if name != "result"} for job in jobs.values()]
+    found = [document for document in documents if document.schema != BATCH]
+    for job in jobs.values():
+        result = job.body.get("result")
+        if isinstance(result, dict):
+            schema = result.get("schema")
+            if schema not in known:
+                raise ReportError(f"{job.origin} holds a result of the schema {_short(schema)}, which is not known.")
+            found.append(dataclasses.replace(job, schema=schema, body=result))
+    return [dataclasses.replace(first, origin=str(first.path), body={"schema": BATCH, "jobs": listed}), *found]
 
 
 def _values(path: Path) -> Iterator[tuple[str, Any]]:
@@ -110,12 +137,12 @@ def _clean(value: Any) -> Any:
     return value
 
 
-def _document(origin: str, folder: Path, value: Any, known: frozenset[str]) -> Document:
+def _document(origin: str, path: Path, value: Any, known: frozenset[str]) -> Document:
     if not isinstance(value, dict):
         raise ReportError(f"{origin} holds a JSON {_kind(value)}, expected an object with a schema.")
     schema = value.get("schema")
     if isinstance(schema, str) and schema in known:
-        return Document(_clean(origin), folder, schema, _clean(value))
+        return Document(_clean(origin), path, schema, _clean(value))
     # Certificates are sealed by a hash of their content.
     if isinstance(schema, str) and "sha256" in value:
         raise ReportError(f"{origin} is a certificate ({_short(schema)}), expected a result: what the command printed "

@@ -78,7 +78,7 @@ def certificate_of(context: Context, model: Model, path: str | None, statement: 
     if path is None:
         return []
     claim = Claim(path, model.path, model.sha256, statement, covers)
-    return [context.checker.status(claim, context.document.folder)]
+    return [context.checker.status(claim, context.document.path.parent)]
 
 
 def bounds_table(caption: str, symbol: str, bounds: Sequence[Bound]) -> Table:

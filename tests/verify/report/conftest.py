@@ -55,7 +55,8 @@ TABLE: dict[str, Any] = {
     "deviations": [{"row": 0, "column": "LipSDP", "ours": 1.25, "published": 1.26, "relative": -0.008,
                     "explanation": "the solver of the paper stops early"}],
     "notes": ["Trained with seed 0."],
-    "figures": [{"title": "Bound over depth", "x": {"label": "depth", "log": False}, "y": {"label": "bound", "log": True},
+    "figures": [{"title": "Bound over depth", "x": {"label": "depth", "log": False},
+                 "y": {"label": "bound", "log": True},
                  "series": [{"label": "ours", "kind": "line", "x": [2, 4], "y": [1.25, 2.5], "published": False},
                             {"label": "paper", "kind": "line", "x": [2, 4], "y": [1.26, None], "published": True}]}],
 }

@@ -1,5 +1,6 @@
 """The drawing of the layer graph: every edge is a path from row to row, and bars say what the gains are."""
 
+import itertools
 import math
 
 import networkx as nx
@@ -93,7 +94,7 @@ def _by_paths(graph):
     total = 0.0
     for path in nx.all_simple_paths(graph.digraph, graph.input, graph.output):
         product = 1.0
-        for before, here in zip(path, path[1:], strict=False):
+        for before, here in itertools.pairwise(path):
             layer = gains[here]
             product *= sum(gain for gain, name in zip(layer.gains, layer.node.inputs, strict=True) if name == before)
         total += product
