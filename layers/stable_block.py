@@ -202,6 +202,18 @@ class StableBlock:
         builder = GraphBuilder()
         return builder.build(self.add_to(builder, builder.input(input_shape), depth), name)
 
+    def graph_of_start(self, input_shape: Shape, name: str = "start") -> Graph:
+        """The network x_0 -> x_K for u = 0. Its incremental constraints, by slopes alone, are those for any other u."""
+        shape, builder = self.state_shape(input_shape), GraphBuilder()
+        x = builder.input(shape)
+        for k in range(self.depth):
+            a, _, c = self.stage(k)
+            change = x
+            for layer in (*self.linear(a, c, shape), self.activation, Scale(multiplier=self.step)):
+                change = builder.add(layer, change)
+            x = builder.add(Add((1, 1)), x, change)
+        return builder.build(x, name)
+
     def parameters(self) -> dict[str, Any]:
         """What determines the block, in a fixed order."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}

@@ -1,8 +1,11 @@
 """Every example in the README and on the pages of the documentation runs, and prints what is shown."""
 
+import inspect
+import re
 from pathlib import Path
 
 import pytest
+from netgain import layers, solvers, verify
 from sybil import Document
 
 from .documentation_examples import ROOT, Block, blocks, compare
@@ -32,6 +35,26 @@ def test_examples(page: Path, slow: bool, tmp_path: Path, monkeypatch: pytest.Mo
     document.namespace[" "] = {"printed": None, "slow": slow}
     for example in document.examples():
         example.evaluate()
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs" / "mathematics").glob("*.md")), ids=lambda page: page.stem)
+def test_every_formula_names_its_source_and_its_function(page: Path) -> None:
+    _, *after = re.split(r"^\$\$.+?\$\$", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    assert after
+    for number, text in enumerate(after, start=1):
+        explained = re.split(r"^## ", text, flags=re.MULTILINE)[0]
+        assert re.search(r"\bSource: ", explained), f"formula {number}: no source"
+        assert re.search(r"\bFunction:\s.*?\]\[netgain\.", explained, re.DOTALL), f"formula {number}: no function"
+
+
+def test_the_reference_has_every_public_name_once() -> None:
+    for package in (layers, solvers, verify):
+        name = package.__name__
+        page = (ROOT / "docs" / "reference" / f"{name.rpartition('.')[2]}.md").read_text(encoding="utf-8")
+        # A function that shares its name with a module is listed by where it is defined.
+        listed = re.findall(rf"^::: {name}\.(?:\w+\.)*(\w+)$", page, re.MULTILINE)
+        exported = re.findall(r"^from \.\S* import \w+ as (\w+)$", inspect.getsource(package), re.MULTILINE)
+        assert sorted(listed) == sorted(exported)
 
 
 @pytest.mark.parametrize(

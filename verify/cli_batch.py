@@ -1,7 +1,6 @@
 """`netgain batch`: many questions about many models, on this machine or on a cluster."""
 
 import dataclasses
-import importlib.metadata
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from .cli_options import Quiet, print_json
 from .interruption import Interruption
 from .memory import MEMORY_SHARE, available_memory
 from .outcomes import ExitCode, error_console, fail, failures_explained
+from .result_json import tool
 from .terminal import result_console
 
 LISTING = "netgain-batch-list/1"
@@ -94,10 +94,10 @@ def batch(
                 _list(jobs, journal, as_json)
                 return
             raise typer.Exit(_run(request, jobs, journal, as_json, quiet))
-        except JournalError as error:
+        except (JournalError, ClusterError) as error:
             fail(ExitCode.USAGE, error)
-        except ClusterError as error:
-            fail(ExitCode.NUMERICAL, error)
+        except KeyboardInterrupt:
+            fail(ExitCode.INTERRUPTED, f"Interrupted. What had ended is in {request.target}; run it again to continue.")
 
 
 def _jobs(path: Path, context: typer.Context) -> list[Job]:
@@ -106,7 +106,7 @@ def _jobs(path: Path, context: typer.Context) -> list[Job]:
     except ModuleNotFoundError as error:
         fail(ExitCode.USAGE, f"netgain batch needs {error.name}: pip install 'netgain[batch]'.")
     try:
-        return read_jobs(path, questions_of(context.find_root().command), importlib.metadata.version("netgain"))
+        return read_jobs(path, questions_of(context.find_root().command), tool()["version"])
     except JobsFileError as error:
         fail(ExitCode.USAGE, error)
 
@@ -133,6 +133,8 @@ def _run(request: _Request, jobs: Sequence[Job], journal: Journal, as_json: bool
         progress = BatchProgress(console, quiet, len(jobs), len(jobs) - len(left))
 
         def stopped() -> bool:
+            if interruption:
+                progress.say("stopping: running jobs prove what they have; Ctrl-C again leaves them")
             return bool(interruption)
 
         with progress.running():
@@ -160,7 +162,7 @@ def _status(journal: Journal, job: Job) -> Status:
 def _at_a_time(jobs: Sequence[Job]) -> int:
     """As many as there are cores for their threads, and memory for their limits."""
     threads = max((job.limits.threads for job in jobs), default=1)
-    memory = max((job.limits.memory or 0 for job in jobs), default=0)
+    memory = max((job.limits.memory_limit or 0 for job in jobs), default=0)
     cores = int(joblib.cpu_count())
     by_memory = int(MEMORY_SHARE * available_memory() / memory) if memory else cores
     return max(1, min(cores // threads, by_memory))

@@ -13,6 +13,7 @@ from netgain.solvers.result import Limits
 
 from ..idx import DataError
 from .contenders import CONTENDERS, REFERENCE, Contender
+from .implicit_networks import costs, measurements
 from .job import Job, launch
 from .networks import Network, read_folder
 from .outcome import Outcome, Record
@@ -65,6 +66,18 @@ def lipschitz(
     finally:
         if stream is not None:
             stream.close()
+
+
+@app.command()
+def implicit(
+    largest: Annotated[int, typer.Option(min=1, help="No network of more neurons.")] = 1000,
+) -> None:
+    """What proofs on implicit networks of up to 1000 neurons cost: l_inf analysis and l2 inequality."""
+    console = rich.console.Console()
+    console.print(f"{_machine()}; one thread")
+    rows = measurements(lambda row: console.print(f"  {row.question}, {row.neurons} neurons: done", style="dim"),
+                        largest)
+    console.print(costs(rows))
 
 
 def _records(network: Network, chosen: list[Contender], folder: Path, tolerance: float, time_limit: float,

@@ -108,6 +108,18 @@ def test_the_parametrisation_of_nemon():
     assert network.matrix().detach().numpy() == pytest.approx(other, abs=1e-12)
 
 
+def test_the_surrogate_of_the_network_at_initialisation():
+    """n = 100, uniform entries: 121.882, above the bound 79.3089 of the norms and 71.6306 of the M-matrix."""
+    rng = np.random.default_rng(0)
+    network = ImplicitClassifier(Method.NEMON, 784, 100, 10, 0.0, torch.Generator()).double()
+    with torch.no_grad():
+        network.T.copy_(torch.tensor(rng.uniform(-1, 1, (100, 100)) / 10))
+        network.B.copy_(torch.tensor(rng.uniform(-1, 1, (100, 784)) / 28))
+        network.C.copy_(torch.tensor(rng.uniform(-1, 1, (10, 100)) / 10))
+    assert float(network.surrogate().detach()) == pytest.approx(121.882, abs=1e-3)
+    assert float(network.lipschitz_bound().detach()) == pytest.approx(71.6306, abs=1e-4)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_matrices_keep_their_promise(seed):
     assert least_log_norm(classifier("nemon", 0.3, seed).matrix().detach().numpy()).value <= 0.3 + 1e-9

@@ -1,6 +1,9 @@
 """`netgain stability`: exit codes, what is printed, JSON, and certificates that `netgain check` accepts or refuses."""
 
 import json
+import os
+import signal
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -140,6 +143,35 @@ def test_certificates_that_were_tampered_with_are_refused():
 def test_certificates_of_another_form_are_refused(change):
     run("stability", save("one.npz", block()), "-q")
     assert altered(change).exit_code == ExitCode.REFUSED
+
+
+@pytest.mark.parametrize("where", [
+    "netgain.verify.stability.search.prove_least_rate",  # in a search
+    "netgain.verify.stability.unrolled.lipschitz",  # where the gain is bounded
+    "netgain.verify.lipschitz.best_witness",  # where it is bounded from below
+])
+def test_ctrl_c_leaves_no_row_that_does_not_hold(where, monkeypatch):
+    """What was not found has no row; later blocks are hurried, and all of them say why they know less."""
+    module, name = where.rsplit(".", 1)
+    original, pressed = getattr(sys.modules[module], name), []
+
+    def press(*arguments, **options):
+        if not pressed:
+            pressed.append(True)
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(sys.modules[module], name, press)
+    readout = layers.Affine(np.array([[1.0, -2.0]]))
+    model = save("stack.npz", block(), readout, block(activation=layers.Tanh()), readout)
+    result = run("stability", model, "--certificate", "cut.json")
+    assert pressed
+    assert result.exit_code == ExitCode.INTERRUPTED
+    assert "witness       0.0 " not in result.stdout
+    assert result.stdout.count("Interrupted") >= 3  # of two blocks and the whole
+    assert "inactive unit" not in result.stdout  # tanh has none
+    assert "--time-limit" not in result.stdout
+    assert run("check", "cut.json", model).exit_code == ExitCode.PROVED
 
 
 def test_a_certificate_of_another_network_is_refused():

@@ -21,14 +21,15 @@ _ID_DIGITS = 16
 class JobLimits:
     """What a job may take.
 
-    **Attributes:** `time`: seconds, after which it is interrupted, to hand over what it has proved by then; `grace`:
-    seconds more, after which it is killed; `memory`: bytes that its processes may hold, or None; `threads`: of linear
-    algebra, and the cores it is counted for; `attempts`: how often it is begun if its process dies.
+    **Attributes:** `time_limit`: seconds, which the command is told; `grace`: seconds more, after half of which it is
+    interrupted, to hand over what it has proved by then, and after all of which it is killed; `memory_limit`: bytes
+    that its processes may hold, or None; `threads`: of linear algebra, and the cores it is counted for; `attempts`: how
+    often it is begun if its process dies.
     """
 
-    time: float = 600.0
+    time_limit: float = 600.0
     grace: float = 10.0
-    memory: int | None = None
+    memory_limit: int | None = None
     threads: int = 1
     attempts: int = 1
 
@@ -65,7 +66,7 @@ class Job:
     @property
     def id(self) -> str:
         """Changes with whatever changes the answer: contents of files, question, options, time limit, version."""
-        content = [self.version, self.model, self.question, self.arguments, self.limits.time,
+        content = [self.version, self.model, self.question, self.arguments, self.limits.time_limit,
                    [(file.name, file.sha256) for file in self.files]]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:_ID_DIGITS]
 

@@ -47,11 +47,8 @@ class _Limits(BaseModel):
 
     def over(self, limits: JobLimits) -> JobLimits:
         """Those limits, but for what is said here."""
-        said: dict[str, Any] = {
-            "time": self.time_limit, "grace": self.grace, "threads": self.threads, "attempts": self.attempts,
-            "memory": None if self.memory_limit is None else int(self.memory_limit),
-        }
-        return dataclasses.replace(limits, **{name: value for name, value in said.items() if value is not None})
+        said = self.model_dump(include=set(_Limits.model_fields), exclude_none=True)
+        return dataclasses.replace(limits, **said)
 
 
 class _Ask(_Limits):

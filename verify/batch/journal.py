@@ -12,6 +12,8 @@ from .outcome import SCHEMA, Outcome, Status, line, outcome_json
 
 SUFFIX = ".jsonl"
 
+_SHOWN = {"id", "status", "model", "question", "options", "seconds", "peak_memory", "reason", "stderr", "result"}
+
 
 class JournalError(RuntimeError):
     """A file of results cannot be continued; the text says why."""
@@ -48,8 +50,8 @@ class Journal:
         except ValueError as error:
             raise JournalError(f"{self.path}, line {number} is no JSON ({error}). Mend or remove it, or name another "
                                "file with --output.") from None
-        known = isinstance(record, dict) and record.get("schema") == SCHEMA and isinstance(record.get("id"), str)
-        if not known or record.get("status") not in {status.key for status in Status}:
+        known = isinstance(record, dict) and record.get("schema") == SCHEMA and record.keys() >= _SHOWN
+        if not known or record["status"] not in {status.key for status in Status}:
             raise JournalError(f"{self.path}, line {number} is no line of {SCHEMA}. Name another file with --output.")
         return dict(record)
 

@@ -32,6 +32,8 @@ from .outcome import Outcome, Status
 _LOOK_EVERY = 0.1
 _TAIL = 4000
 _THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "RAYON_NUM_THREADS")
+_PLAIN = {"NO_COLOR": "1", "TYPER_USE_RICH": "0"}
+"""Messages without colours and boxes."""
 
 _BY_CODE = {
     ExitCode.USAGE: Status.USAGE,
@@ -107,14 +109,15 @@ def _attempt(parcel: Parcel, stopped: Callable[[], bool]) -> Outcome:
 
 def _command(job: Job, folder: Path) -> list[str]:
     # -P keeps the current folder, whose files may have any names, off the path of modules.
-    return [sys.executable, "-P", "-m", f"{__package__}.guarded", str(folder), repr(time.monotonic() + job.limits.time),
-            job.question, job.model_argument, "--json", *job.arguments]
+    deadline = time.monotonic() + job.limits.time_limit
+    return [sys.executable, "-P", "-m", f"{__package__}.guarded", str(folder), repr(deadline), job.question,
+            job.model_argument, "--json", *job.arguments]
 
 
 def _watched(
     command: list[str], where: Path, limits: JobLimits, stopped: Callable[[], bool], streams: tuple[int, int]
 ) -> _End:
-    environment = {**os.environ, **dict.fromkeys(_THREADS, str(limits.threads)), "NO_COLOR": "1"}
+    environment = {**os.environ, **_PLAIN, **dict.fromkeys(_THREADS, str(limits.threads))}
     begin = time.monotonic()
     process = subprocess.Popen(command, cwd=where, env=environment, stdin=subprocess.PIPE, stdout=streams[0],
                                stderr=streams[1], process_group=0)
@@ -125,10 +128,10 @@ def _watched(
             now = time.monotonic()
             memory = _memory(process.pid)
             peak = max(peak, memory)
-            if limits.memory is not None and memory > limits.memory:
+            if limits.memory_limit is not None and memory > limits.memory_limit:
                 stop = Stop.MEMORY
                 _kill(process.pid)
-            elif stop is None and (stopped() or now - begin > limits.time + limits.grace / 2):
+            elif stop is None and (stopped() or now - begin > limits.time_limit + limits.grace / 2):
                 # Half of the grace is for a command that keeps its limit, the other half for one that did not.
                 stop = Stop.ASKED if stopped() else Stop.TIME
                 kill_at = now + limits.grace / 2
@@ -181,9 +184,9 @@ def _status(end: _End, result: dict[str, Any] | None) -> Status:
 
 def _reason(status: Status, end: _End, limits: JobLimits) -> str:
     if status is Status.TIMED_OUT:
-        return f"Stopped after {end.seconds:.1f} s: it did not end within its time limit of {limits.time:g} s."
+        return f"Stopped after {end.seconds:.1f} s: it did not end within its time limit of {limits.time_limit:g} s."
     if status is Status.OUT_OF_MEMORY:
-        return f"Stopped at {end.peak_memory} bytes: its memory limit is {limits.memory}."
+        return f"Stopped at {end.peak_memory} bytes: its memory limit is {limits.memory_limit}."
     if status is Status.DIED and end.exit_code < 0:
         return f"Ended by {signal.Signals(-end.exit_code).name}, which this batch did not send."
     return "It ended without an answer." if status is Status.DIED else ""

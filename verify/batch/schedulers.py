@@ -1,6 +1,5 @@
 """Who runs jobs: threads of this process, each watching a process, or the workers of a Dask cluster."""
 
-import importlib.metadata
 import queue
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -8,12 +7,13 @@ from typing import Any
 
 from joblib import Parallel, delayed
 
+from ..result_json import tool
 from .job import Job, Parcel, pack
 from .outcome import Outcome, Status
 from .run_job import run_job
 
 _LOOK_EVERY = 0.2
-_WINDOW = 2
+_CONNECT_TIME = 10.0
 
 _stopped_batches: set[str] = set()
 
@@ -56,7 +56,7 @@ def on_cluster(
     quietly = {"distributed.admin.large-graph-warning-threshold": "1 TB"}
     with dask.config.set(quietly):
         try:
-            client = distributed.Client(address, set_as_default=False)  # type: ignore[no-untyped-call]
+            client = distributed.Client(address, set_as_default=False, timeout=_CONNECT_TIME)  # type: ignore[no-untyped-call]
         except (OSError, ValueError) as error:
             raise ClusterError(f"No Dask scheduler answers at {address}: {error}.") from None
         with client:
@@ -71,12 +71,11 @@ class _Cluster:
         self._running: dict[Any, Job] = {}
 
     def outcomes(self, jobs: Iterator[Job]) -> Iterator[Outcome]:
-        self._require_same_version()
         told = False
         while True:
             if self._stopped() and not told:
                 told = True
-                self._client.run(stop_batch, self._batch)
+                self._client.run(stop_batch, self._batch, on_error="ignore")
             if not told:
                 self._submit(jobs)
             if not self._running:
@@ -93,9 +92,11 @@ class _Cluster:
                 yield outcome
 
     def _submit(self, jobs: Iterator[Job]) -> None:
-        """As many jobs as keep the workers busy: the scheduler need not hold the models of all."""
-        room = _WINDOW * max(sum(self._client.nthreads().values()), 1) - len(self._running)
-        for _ in range(room):
+        """A job for each thread that is free: none waits behind another, and nobody need hold the models of all."""
+        threads = sum(self._client.nthreads().values())
+        if not threads:
+            self._say("waiting for workers")
+        for _ in range(max(threads, 1) - len(self._running)):
             job = next(jobs, None)
             if job is None:
                 return
@@ -113,28 +114,26 @@ class _Cluster:
             return outcome
         if future.status == "error":
             error = future.exception()
-            if not isinstance(error, distributed.KilledWorker):
-                raise error
-            return Outcome(job=job, status=Status.DIED, reason=f"Workers died of it, one after the other: {error}")
+            if isinstance(error, distributed.KilledWorker):
+                return Outcome(job=job, status=Status.DIED, reason=f"Workers died of it, one after the other: {error}")
+            if isinstance(error, ImportError):
+                raise ClusterError(f"A worker lacks what jobs need: {error}.")
+            raise error
         raise ClusterError(f"The Dask scheduler at {self._address} dropped a job. Run the batch again to continue.")
-
-    def _require_same_version(self) -> None:
-        here = importlib.metadata.version("netgain")
-        found = self._client.run(importlib.metadata.version, "netgain", on_error="return")
-        others = {worker: version for worker, version in found.items() if version != here}
-        if others:
-            listed = "\n".join(f"  {worker}: {version}" for worker, version in others.items())
-            raise ClusterError(f"Workers need netgain {here}, as here:\n{listed}")
-        if not found:
-            self._say("waiting for workers")
 
 
 def run_on_worker(parcel: Parcel, batch: str) -> Outcome | None:
-    """What a worker does; it also stops where nobody waits for the outcome, as after the death of the batch."""
+    """What a worker does; it also stops where nobody waits for the outcome, as after the death of the batch.
+
+    **Raises:** `ClusterError`, here and where the batch is, if their versions differ.
+    """
     import distributed
 
     worker = distributed.get_worker()
     key = worker.get_current_task()
+    if tool()["version"] != parcel.job.version:
+        raise ClusterError(f"The worker at {worker.address} has netgain {tool()['version']}, the batch "
+                           f"{parcel.job.version}: both must be the same.")
 
     def stopped() -> bool:
         task = worker.state.tasks.get(key)

@@ -41,8 +41,8 @@ class BatchProgress:
 def show_jobs(console: Console, jobs: Sequence[Job], last: Mapping[str, Mapping[str, Any]]) -> None:
     """The jobs of a file, and which of them have ended."""
     show_table(console, ("job", "model", "question", "options", "time limit", "memory limit", "so far"), [
-        (job.id, job.model, job.question, _options(job.options), duration_text(job.limits.time),
-         "" if job.limits.memory is None else memory_text(job.limits.memory),
+        (job.id, job.model, job.question, _options(job.options), duration_text(job.limits.time_limit),
+         "" if job.limits.memory_limit is None else memory_text(job.limits.memory_limit),
          _status(last[job.id]).text if job.id in last else "")
         for job in jobs])
     console.print()

@@ -4,7 +4,7 @@ Slopes are [0, 1] unless lower and upper ends are given, one per neuron.
 
 - z > 0 with d a_ii z_i + |d| sum_{j != i} |a_ij| z_j < z_i for both ends d of every slope interval, and <= z_i with
   |d| |B_i| 1 added: |dx|_i <= z_i |du|_inf and |dy|_inf <= max(|C| z) |du|_inf. For slopes [0, 1], I - A^M is a
-  nonsingular M-matrix, A^M being the Metzler majorant. Decided in rational arithmetic.
+  nonsingular M-matrix, A^M being the Metzler majorant. Decided exactly, by `state_bound_check`.
 - L >= 0 diagonal and t with
 
       H = P^T L R + R^T L P > 0,  P = I - diag(lower) A,  R = I - diag(upper) A:   well-posed;
@@ -22,7 +22,8 @@ import numpy as np
 
 from ..enclosed_matrix import DOUBLE, DoubleMatrix
 from ..positive_definite import UNIT
-from .weighted_log_norm_check import largest_row
+from .state_bound_check import proves_state_bound
+from .weighted_log_norm_check import exact_inner
 
 Slopes = tuple[np.ndarray, np.ndarray]
 """The least and the largest slope of every neuron, shape (n,) each."""
@@ -32,25 +33,21 @@ _UNDERFLOW = 2.0**-400
 
 def proved_majorant_gain(A: np.ndarray, B: np.ndarray, C: np.ndarray, z: np.ndarray, slopes: Slopes | None = None
                          ) -> float | None:
-    """The l_inf gain that z proves, rounded up; None if z does not satisfy the inequalities. Exact.
+    """The l_inf gain that z proves, rounded up; None if z does not satisfy the inequalities, with |B_i| 1 rounded up.
 
     **Raises:** `ValueError` for shapes that do not fit, numbers that are not finite or empty slope intervals.
     """
     A, B, C, z = _arrays(A, B, C, z)
     lower, upper = _slopes(slopes, len(z))
-    if not np.all(z > 0):
+    inputs = np.array([_rounded_up(exact_inner(row, np.ones(len(row)))) for row in np.abs(B)])
+    if not proves_state_bound(A, lower, upper, inputs, z):
         return None
-    for i in range(len(z)):
-        inputs = sum((Fraction(b) for b in np.abs(B[i]).tolist() if b), Fraction(0))
-        for end in (float(lower[i]), float(upper[i])):
-            inner = largest_row(A[i], i, z, end, end)
-            if not inner < Fraction(float(z[i])) or not inner + abs(Fraction(end)) * inputs <= Fraction(float(z[i])):
-                return None
-    exact = [Fraction(value) for value in z.tolist()]
-    largest = max(sum((Fraction(c) * x for c, x in zip(row, exact, strict=True)), Fraction(0))
-                  for row in np.abs(C).tolist())
-    value = float(largest)
-    return value if Fraction(value) >= largest else math.nextafter(value, math.inf)
+    return max(_rounded_up(exact_inner(row, z)) for row in np.abs(C))
+
+
+def _rounded_up(exact: Fraction) -> float:
+    value = float(exact)
+    return value if Fraction(value) >= exact else math.nextafter(value, math.inf)
 
 
 def proves_diagonal_metric(A: np.ndarray, metric: np.ndarray, slopes: Slopes | None = None) -> bool:

@@ -58,12 +58,12 @@ def least_proved_log_norm(A: np.ndarray, eta: np.ndarray, lower: np.ndarray, upp
 def largest_row(row: np.ndarray, i: int, eta: np.ndarray, lower: float, upper: float) -> Fraction:
     """max over d in {lower, upper} of d a_ii eta_i + |d| sum_{j != i} |a_ij| eta_j, as a rational number."""
     own = Fraction(float(row[i])) * Fraction(float(eta[i]))
-    beside = _exact_inner(np.abs(np.delete(row, i)), np.delete(eta, i))
+    beside = exact_inner(np.abs(np.delete(row, i)), np.delete(eta, i))
     ends = (Fraction(float(lower)), Fraction(float(upper)))
     return max(d * own + abs(d) * beside for d in ends)
 
 
-def _exact_inner(left: np.ndarray, right: np.ndarray) -> Fraction:
+def exact_inner(left: np.ndarray, right: np.ndarray) -> Fraction:
     """The inner product of two float64 vectors; by integers, as common fractions would be reduced at every step."""
     factors = [(*_parts(a), *_parts(b)) for a, b in zip(left.tolist(), right.tolist(), strict=True) if a and b]
     if not factors:

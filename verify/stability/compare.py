@@ -4,6 +4,9 @@ One block is looked at in three ways. Unrolled it is a feedforward network, boun
 equilibrium x solves an implicit network: with y = s(A x + B u + C) and x = x + h y, that is slopes of s for y and the
 slope 1 for x. And x+ = x + h s(..) is Euler's method for x' = s(A x + B u + C), whose logarithmic norm mu bounds every
 rate in the same norm from below: rate >= 1 + h mu.
+
+Where slopes reach zero (ReLU, tanh) no rate is below 1 and slopes do not show an implicit network well-posed. What
+holds then is incremental: how far apart two starts end up with one input, at depth K, and gains at every depth.
 """
 
 import dataclasses
@@ -13,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from flint import arb
 from netgain import layers
 from netgain.layers import StableNetwork
 from netgain.layers.formats import holds_blocks
@@ -22,24 +26,35 @@ from netgain.solvers.implicit.weighted_log_norm import SlopeBox as NeuronSlopes
 from netgain.solvers.result import Limits
 from threadpoolctl import threadpool_limits
 
+from ..balls import precision, upper
 from ..comparison import Comparison, ComparisonRequest, Finding, Kind, Row, Side, crossings
 from ..contractivity.report import contractivity
 from ..implicit.check import proves_diagonal_metric, proves_euclidean_gain
+from ..lipschitz import lipschitz
 from .claims import Claim
 from .claims import Kind as ClaimKind
+from .conditions import fully_connected_conditions
+from .equilibrium import vanishes_at_zero_alone
 from .facts import BlockFacts
 from .report import DEFAULT_RADIUS
 from .search import BlockSearch, search_block
 
-_RATE, _GAIN, _INFINITY, _LIMIT, _MU = "r", "L", "L_inf", "E", "mu"
+_RATE, _GAIN, _INFINITY, _START, _LIMIT, _MU = "r", "L", "L_inf", "I", "E", "mu"
 _STEP, _UNROLLED, _EQUILIBRIUM, _FLOW = "step", "unrolled", "equilibrium", "flow"
 _MEANINGS = {
     _RATE: "the least rate of a step that any norm shows for all slopes",
     _GAIN: "the l2 Lipschitz constant of u -> x_K",
     _INFINITY: "the l_inf Lipschitz constant of u -> x_K",
-    _LIMIT: "the l2 Lipschitz constant of u -> x, x the equilibrium",
+    _START: "the l2 Lipschitz constant of x_0 -> x_K for one input u, the largest over u",
+    _LIMIT: "the l2 Lipschitz constant of u -> lim x_k from x_0 = 0, where there is a limit",
     _MU: "the largest Euclidean logarithmic norm of x' = s(A x + B u + C) over all slopes",
 }
+_FEEDFORWARD, _IMPLICIT, _BRANCHING = "feedforward inequality", "implicit network", "branch and bound"
+_ZERO_SLOPES = {
+    True: "that x = -A^-1 (B u + C) is the only equilibrium follows from s(v) = 0 at v = 0 alone",
+    False: "for ReLU every x with A x + B u + C <= 0 is an equilibrium, and the start decides which is reached",
+}
+_BITS = 128
 _SLACK = 1e-6
 # Metrics of implicit networks are widened by these until the checker proves them.
 _MARGINS = (1e-6, 1e-5, 1e-4, 1e-3)
@@ -52,10 +67,11 @@ _CLAIMS = {
     ClaimKind.METRIC_RATE: (_STEP, _RATE, "optimised metric", Side.UPPER),
     ClaimKind.COMMON_RATE: (_STEP, _RATE, "common metric", Side.UPPER),
     ClaimKind.INFINITY_RATE: (_STEP, _RATE, "weighted l_inf", Side.UPPER),
-    ClaimKind.UNROLLED_GAIN: (_UNROLLED, _GAIN, "feedforward inequality", Side.UPPER),
+    ClaimKind.UNROLLED_GAIN: (_UNROLLED, _GAIN, _FEEDFORWARD, Side.UPPER),
     ClaimKind.METRIC_GAIN: (_STEP, _GAIN, "optimised metric", Side.UPPER),
     ClaimKind.COMMON_GAIN: (_STEP, _GAIN, "common metric", Side.UPPER),
     ClaimKind.CONSTANT_GAIN: (_STEP, _GAIN, "norm of -A, every depth", Side.UPPER),
+    ClaimKind.CONSTANT_GAIN_INFINITY: (_STEP, _INFINITY, "weighted l_inf, every depth", Side.UPPER),
     ClaimKind.DEPTH_GAIN_INFINITY: (_UNROLLED, _INFINITY, "row by row", Side.UPPER),
     ClaimKind.UNIFORM_GAIN_INFINITY: (_STEP, _INFINITY, "M-matrix, every depth", Side.UPPER),
     ClaimKind.EQUILIBRIUM: (_EQUILIBRIUM, _LIMIT, "||A^-1 B||", Side.UPPER),
@@ -72,10 +88,11 @@ def compare_blocks(
     blocks, several = network.blocks, len(network.blocks) > 1
     rows: list[Row] = []
     with threadpool_limits(limits=1, user_api="blas"):
+        interrupted = False
         for number, (block, shape) in enumerate(blocks, 1):
             facts = BlockFacts(block, shape)
-            limits = Limits(time_limit=0.7 * request.time_limit / len(blocks))
-            found = block_rows(facts, limits, request.seed, on_stage)
+            limits = Limits(time_limit=request.time_limit / len(blocks))
+            found, interrupted = block_rows(facts, limits, request.seed, on_stage, interrupted)
             tag = f"_{number}" if several else ""
             rows += [dataclasses.replace(row, quantity=row.quantity + tag) for row in found]
     meanings = {}
@@ -93,19 +110,40 @@ def findings(rows: list[Row]) -> list[Finding]:
     return crossings(rows, _SLACK * largest)
 
 
-def block_rows(facts: BlockFacts, limits: Limits, seed: int, on_stage: Callable[[str], None]) -> list[Row]:
-    """The rows of one block."""
+def block_rows(
+    facts: BlockFacts, limits: Limits, seed: int, on_stage: Callable[[str], None], hurried: bool = False
+) -> tuple[list[Row], bool]:
+    """The rows of one block, and whether Ctrl-C was pressed by then; `hurried`: it was before."""
     begin = time.perf_counter()
-    search = search_block(facts, limits, DEFAULT_RADIUS, seed, on_stage)
+    search = search_block(facts, _share(limits, 0.6), DEFAULT_RADIUS, seed, on_stage, hurried)
     seconds = time.perf_counter() - begin
     rows = [row for claim in search.claims for row in _claim_rows(claim)]
     rows += _unrolled_rows(search, seconds)
+    later = _share(limits, 0.2)
+    parts: list[tuple[str, str, str, str, Callable[[], list[Row]]]] = [
+        ("two starts, unrolled", _START, _UNROLLED, _FEEDFORWARD, lambda: _start_rows(search, later, seed))]
     if facts.block.shared and facts.dense:
-        on_stage("equilibrium as an implicit network")
-        rows += _implicit_rows(facts)
-        on_stage("continuous limit")
-        rows += _flow_rows(facts, max(limits.time_limit / 3, 1e-3))
-    return rows
+        parts += [
+            ("equilibrium as an implicit network", _LIMIT, _EQUILIBRIUM, _IMPLICIT, lambda: _implicit_rows(facts)),
+            ("continuous limit", _MU, _FLOW, _BRANCHING, lambda: _flow_rows(facts, later.time_limit)),
+        ]
+    interrupted = search.interrupted
+    for stage, quantity, view, method, found in parts:
+        cut = [Row(view, quantity, method, None, Side.UPPER, False, None, "interrupted")]
+        if interrupted:
+            rows += cut
+            continue
+        on_stage(stage)
+        try:
+            rows += found()
+        except KeyboardInterrupt:
+            interrupted = True
+            rows += cut
+    return rows, interrupted
+
+
+def _share(limits: Limits, share: float) -> Limits:
+    return dataclasses.replace(limits, time_limit=max(share * limits.time_limit, 1e-3))
 
 
 def _claim_rows(claim: Claim) -> list[Row]:
@@ -130,24 +168,60 @@ def _unrolled_rows(search: BlockSearch, seconds: float) -> list[Row]:
     ]
 
 
+def _start_rows(search: BlockSearch, limits: Limits, seed: int) -> list[Row]:
+    """How far two starts end up from each other with one input: by rates, and by the unrolled network x_0 -> x_K.
+
+    With slopes of zero this is what remains of contraction: in the norm that is kept distances do not grow.
+    """
+    facts, begin = search.facts, time.perf_counter()
+    rows = [
+        Row(_STEP, _START, f"{_CLAIMS[claim.kind][2]}, r^K sqrt(condition)", value, Side.UPPER, True)
+        for claim in search.claims if (value := incremental_bound(claim, facts)) is not None
+    ]
+    report = lipschitz(facts.block.graph_of_start(facts.input_shape), limits=limits, seed=seed)
+    took = time.perf_counter() - begin
+    if report.certificate is not None:
+        rows.append(Row(_UNROLLED, _START, _FEEDFORWARD, report.upper, Side.UPPER, True, took))
+    if report.witness is not None:
+        rows.append(Row(_UNROLLED, _START, "witness", report.lower, Side.LOWER, True, None, "two starts, with u = 0"))
+    return rows
+
+
+def incremental_bound(claim: Claim, facts: BlockFacts) -> float | None:
+    """g with |x_K - x'_K| <= g |x_0 - x'_0| in Euclidean norms for one input, of a proved rate in the norm of Q or P.
+
+    r^K sqrt(cond), rounded up; None for claims of other kinds.
+    """
+    with precision(_BITS):
+        if claim.kind in (ClaimKind.METRIC_RATE, ClaimKind.COMMON_RATE):
+            condition = arb(claim.number("condition"))
+        elif claim.kind is ClaimKind.SYMMETRIC_RATE:
+            found = fully_connected_conditions(facts.matrices[0], 0.25, facts.box)
+            condition = arb(found.greatest) / arb(found.least)
+        else:
+            return None
+        return upper(arb(claim.value) ** facts.block.depth * condition.sqrt())
+
+
 def _implicit_rows(facts: BlockFacts) -> list[Row]:
     """Well-posedness and gain of (x, y) = Phi(W (x, y) + V u + ..), slopes 1 for x."""
     begin = time.perf_counter()
     a, b, _ = facts.matrices
     n, m = b.shape
-    method, (lower, upper) = "implicit network", facts.block.slopes
+    method, (least, most) = _IMPLICIT, facts.block.slopes
 
     def row(value: float | None, note: str, proved: bool = False) -> list[Row]:
         return [Row(_EQUILIBRIUM, _LIMIT, method, value, Side.UPPER, proved, time.perf_counter() - begin, note)]
 
-    if lower <= 0 <= upper:
-        return row(None, "not applicable: with slopes of zero the implicit equation is singular")
+    if least <= 0 <= most:
+        return row(None, "not applicable: with slopes of zero the implicit equation is singular; "
+                   + _ZERO_SLOPES[vanishes_at_zero_alone(facts.block.activation)])
     if n > _MOST_IMPLICIT or np.linalg.matrix_rank(a) < n:
         return row(None, f"not run: A is singular, or has more than {_MOST_IMPLICIT} rows")
     w = np.block([[np.eye(n), facts.box.step * np.eye(n)], [a, np.zeros((n, n))]])
     v, c = np.vstack([np.zeros((n, m)), b]), np.hstack([np.eye(n), np.zeros((n, n))])
     ones = np.ones(n)
-    box = NeuronSlopes(np.concatenate([ones, lower * ones]), np.concatenate([ones, upper * ones]))
+    box = NeuronSlopes(np.concatenate([ones, least * ones]), np.concatenate([ones, most * ones]))
     slopes = (box.lower, box.upper)
     stability = diagonal_stability(w, box)
     if not (stability.margin > 0 and proves_diagonal_metric(w, stability.metric, slopes)):
@@ -163,7 +237,7 @@ def _implicit_rows(facts: BlockFacts) -> list[Row]:
 
 
 def _flow_rows(facts: BlockFacts, seconds: float) -> list[Row]:
-    a, method = facts.matrices[0], "branch and bound"
+    a, method = facts.matrices[0], _BRANCHING
     if len(a) > _MOST_FLOW:
         return [Row(_FLOW, _MU, method, None, Side.UPPER, False, None, f"not run: more than {_MOST_FLOW} units")]
     begin = time.perf_counter()

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 import numpy as np
-from netgain.layers import LinearLayer, StableBlock, StableNetwork, sequential
+from netgain.layers import LinearLayer, Relu, StableBlock, StableNetwork, sequential
 from netgain.layers.layer import Layer, Shape
 from netgain.solvers.result import Limits
 from threadpoolctl import threadpool_limits
@@ -18,7 +18,7 @@ from .certificate import StabilityCertificate
 from .claims import LOWER, Claim, Kind
 from .facts import BlockFacts
 from .search import BlockSearch, search_block
-from .unrolled import lipschitz_of
+from .unrolled import kept_lipschitz_of, shortened
 
 DEFAULT_TIME_LIMIT = 120.0
 DEFAULT_RADIUS = 1.0
@@ -41,6 +41,10 @@ class StabilityOutcome(enum.Enum):
         "equilibrium of that input. No rate holds everywhere, as slopes come close to zero far out."
     )
     CONVERGING = (
+        "Proved: with the same input no two trajectories move apart, in the norm named, and each has a limit. That the "
+        "limit is the same for every start is not shown."
+    )
+    CONVERGING_BY_START = (
         "Proved: with the same input no two trajectories move apart, in the norm named, and each has a limit. Not "
         "asymptotically stable: an inactive unit keeps its state, so that limits depend on the start."
     )
@@ -62,7 +66,7 @@ class StabilityOutcome(enum.Enum):
 
 KEPT = (
     StabilityOutcome.CONTRACTING, StabilityOutcome.CONTRACTING_STAGES, StabilityOutcome.ATTRACTED,
-    StabilityOutcome.CONVERGING, StabilityOutcome.NONEXPANSIVE,
+    StabilityOutcome.CONVERGING, StabilityOutcome.CONVERGING_BY_START, StabilityOutcome.NONEXPANSIVE,
 )
 """Outcomes that show some norm to be kept."""
 
@@ -97,8 +101,8 @@ class BlockReport:
 
     @property
     def gain_infinity(self) -> Claim | None:
-        """The least l_inf gain at the block's depth."""
-        return self.best(Kind.DEPTH_GAIN_INFINITY, Kind.UNIFORM_GAIN_INFINITY)
+        """The least l_inf gain at the block's depth, for a constant input."""
+        return self.best(Kind.DEPTH_GAIN_INFINITY, Kind.UNIFORM_GAIN_INFINITY, Kind.CONSTANT_GAIN_INFINITY)
 
     @property
     def outcome(self) -> StabilityOutcome:
@@ -109,6 +113,8 @@ class BlockReport:
         if rate is not None and rate.value <= 1:
             if self.best(Kind.CONVERGENCE) is None:
                 return StabilityOutcome.NONEXPANSIVE
+            if isinstance(self.facts.block.activation, Relu):
+                return StabilityOutcome.CONVERGING_BY_START
             one = self.best(Kind.EQUILIBRIUM) is not None
             return StabilityOutcome.ATTRACTED if one else StabilityOutcome.CONVERGING
         if growth is not None and growth.value > 1:
@@ -164,19 +170,21 @@ def stability(
     share = dataclasses.replace(limits, time_limit=limits.time_limit / (len(network.blocks) + (not alone)))
     announce = on_stage or (lambda text: None)
     with threadpool_limits(limits=1, user_api="blas"):
-        blocks = []
+        blocks, interrupted = [], False
         for number, (block, shape) in enumerate(network.blocks, 1):
             label = "" if len(network.blocks) == 1 else f"block {number}: "
             announced = functools.partial(_announce, announce, label)
-            found = search_block(BlockFacts(block, shape), share, radius, seed, announced)
+            found = search_block(BlockFacts(block, shape), share, radius, seed, announced, interrupted)
             blocks.append(BlockReport(found))
-            if found.interrupted:
-                share = dataclasses.replace(share, time_limit=min(share.time_limit, 1.0))
+            interrupted = found.interrupted
             seconds[f"block {number}"] = time.perf_counter() - begin - sum(seconds.values())
         whole = blocks[0].search.unrolled
         if not alone:
             announce("gain of the whole network")
-            whole = lipschitz_of(network, share, seed)
+            whole, pressed = kept_lipschitz_of(network, shortened(share) if interrupted else share, seed)
+            if interrupted or pressed:
+                said = "Interrupted: the gain of the whole is what was found by then, or in a second."
+                whole = dataclasses.replace(whole, notes=(*whole.notes, said))
             seconds["network"] = time.perf_counter() - begin - sum(seconds.values())
     certificate = StabilityCertificate(
         network.graph().digest, tuple(block.search.claims for block in blocks),

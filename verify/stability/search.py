@@ -9,25 +9,20 @@ import numpy as np
 from netgain.layers import StableNetwork, Tanh
 from netgain.solvers.implicit.weighted_log_norm import SlopeBox as NeuronSlopes
 from netgain.solvers.implicit.weighted_log_norm import least_log_norm
-from netgain.solvers.result import Limits, Status
-from netgain.solvers.stability.spectral_growth import alternating_growth
+from netgain.solvers.result import Limits
 
 from ..lipschitz import LipschitzReport
 from .claims import Claim, Kind, applicable, holds
 from .common_metric import common_gain, gain_of, obstacle_to_common_metric, prove_common_rate
 from .conditions import fully_connected_conditions
-from .depth_gain import constant_input_gain
+from .depth_gain import constant_input_gain, constant_input_gain_infinity
 from .equilibrium import equilibrium_gain_infinity, least_slope_infinity, least_slope_symmetric, vanishes_at_zero_alone
 from .facts import BlockFacts
+from .growth import growth
 from .rows import depth_gain_infinity, infinity_rate_of, uniform_gain_candidate
-from .spectral_witness import proved_growth
 from .step_contraction import ProvedStep, gain_by_metric, prove_least_rate
-from .trajectories import diverging, proved_expansion
-from .unrolled import lipschitz_of
+from .unrolled import kept_lipschitz_of, shortened
 
-_LONGEST_TRAJECTORY = 400
-# Seconds for what is still to be done once Ctrl-C was pressed.
-_AFTERWARDS = 1.0
 # Up to this many units rates are sought as closely as the JSON shows them.
 _SMALL = 40
 # What recomputing on another machine may differ by; the checker computes these numbers anew.
@@ -49,12 +44,13 @@ class BlockSearch:
 
 
 def search_block(
-    facts: BlockFacts, limits: Limits, radius: float, seed: int = 0, on_stage: Callable[[str], None] | None = None
+    facts: BlockFacts, limits: Limits, radius: float, seed: int = 0, on_stage: Callable[[str], None] | None = None,
+    hurried: bool = False,
 ) -> BlockSearch:
     """All claims that could be proved.
 
     **Arguments:** `limits`: of the unrolled block's inequality; `radius`: inputs |u| <= radius for rates on bounded
-    sets; `on_stage`: told what is being done.
+    sets; `on_stage`: told what is being done; `hurried`: Ctrl-C was pressed, and only closed forms are sought.
 
     **Raises:** as `lipschitz`.
     """
@@ -67,22 +63,35 @@ def search_block(
             if applicable(claim.kind, facts) and holds(claim, facts):
                 claims.append(claim)
 
-    interrupted = False
-    try:
-        _search(facts, limits, radius, seed, announce, keep, notes)
-    except KeyboardInterrupt:
-        interrupted, limits = True, dataclasses.replace(limits, time_limit=min(limits.time_limit, _AFTERWARDS))
-        notes.append("Interrupted: not all rates were sought, and the gain is what a second finds.")
+    interrupted = hurried
+    if hurried:
+        announce("closed forms")
+        _closed_forms(facts, keep)
+        notes.append("Interrupted before: only closed forms were sought, and the gain is what a second finds.")
+    else:
+        try:
+            _search(facts, limits, radius, seed, announce, keep, notes)
+        except KeyboardInterrupt:
+            interrupted = True
+            notes.append("Interrupted: not all rates were sought, and the gain is what a second finds.")
     announce("gain of the unrolled block")
-    unrolled = lipschitz_of(StableNetwork((facts.block,), facts.input_shape, "block"), limits, seed)
+    network = StableNetwork((facts.block,), facts.input_shape, "block")
+    unrolled, pressed = kept_lipschitz_of(network, shortened(limits) if interrupted else limits, seed)
     notes += unrolled.notes
     if unrolled.certificate is not None:
         proof = unrolled.certificate
         claims.append(Claim(Kind.UNROLLED_GAIN, proof.value, facts.block.slopes, facts.block.depth, {}, proof))
-    if not interrupted and unrolled.solution.status is Status.INTERRUPTED:
-        interrupted = True
-        notes.append("Interrupted: the gain is the best found by then.")
-    return BlockSearch(facts, tuple(claims), unrolled, tuple(notes), interrupted)
+    if pressed and not interrupted:
+        notes.append("Interrupted: the gain and its witness are the best found by then.")
+    return BlockSearch(facts, tuple(claims), unrolled, tuple(notes), interrupted or pressed)
+
+
+def _closed_forms(facts: BlockFacts, keep: Callable[[Iterator[Claim]], None]) -> None:
+    """What takes no search."""
+    keep(_conditions(facts))
+    keep(_infinity(facts))
+    if facts.dense and facts.block.shared:
+        keep(_symmetric(facts))
 
 
 def _search(
@@ -91,26 +100,28 @@ def _search(
 ) -> None:
     """All but the unrolled block, the cheapest first."""
     announce("closed forms")
-    keep(_conditions(facts))
-    keep(_infinity(facts))
+    _closed_forms(facts, keep)
     if facts.block.convolutional or not facts.block.shared:
         announce("contraction in a metric that all stages and pixels share")
         keep(_common(facts, notes, limits.time_limit / 4))
     if not facts.dense:
         unit = "channels" if facts.block.convolutional else "units"
         notes.append(f"Not treated as dense matrices, as {facts.obstacle}: rates are those of norms of {unit}, and "
-                     "slopes of growth were not searched.")
+                     "equilibria were not sought.")
+        if facts.block.shared:
+            announce("searching slopes of growth")
+            keep(growth(facts, notes, seed, limits.time_limit / 4))
     elif not facts.block.shared:
         notes.append("The stages have weights of their own: there is no equilibrium, and rates are stated in norms "
                      "that all stages share.")
     else:
-        keep(_symmetric(facts))
-        keep(_bounded_set(facts, radius))
         keep(_equilibrium(facts))
+        keep(_constant_infinity(facts))
+        keep(_bounded_set(facts, radius))
         announce("contraction by a semidefinite program")
         keep(_metric(facts, notes, limits.time_limit / 2))
         announce("searching slopes of growth")
-        keep(_growth(facts, seed, limits.time_limit / 4))
+        keep(growth(facts, notes, seed, limits.time_limit / 4))
 
 
 def _conditions(facts: BlockFacts) -> Iterator[Claim]:
@@ -182,6 +193,16 @@ def _infinity(facts: BlockFacts) -> Iterator[Claim]:
     yield Claim(Kind.DEPTH_GAIN_INFINITY, depth_gain_infinity(facts.rows, facts.box, depth), slopes, depth)
     if facts.block.shared and (z := uniform_gain_candidate(facts.rows[0])) is not None:
         yield Claim(Kind.UNIFORM_GAIN_INFINITY, float(np.max(z)), slopes, None, {"bounds": z})
+
+
+def _constant_infinity(facts: BlockFacts) -> Iterator[Claim]:
+    """The l_inf gain of constant inputs, where a weighted l_inf norm is kept."""
+    a, b, _ = facts.matrices
+    rate, eta = best_weights(facts, *facts.block.slopes)
+    if rate <= 1:
+        gain = constant_input_gain_infinity(a, b, np.repeat(eta, len(a) // len(eta))) * _SLACK
+        if gain < math.inf:
+            yield Claim(Kind.CONSTANT_GAIN_INFINITY, gain, facts.block.slopes, None, {"eta": eta})
 
 
 def _bounded_set(facts: BlockFacts, radius: float) -> Iterator[Claim]:
@@ -257,22 +278,6 @@ def metric_claim(
     data = {name: np.array([number]) for name, number in numbers.items()}
     return Claim(kind, value, slopes, depth,
                  data | {"metric": found.proof.metric, "multipliers": found.proof.multipliers})
-
-
-def _growth(facts: BlockFacts, seed: int, seconds: float) -> Iterator[Claim]:
-    a, box, slopes = facts.matrices[0], facts.box, facts.block.slopes
-    found = alternating_growth(a, box.step, box.lower, box.upper, seed=seed, seconds=seconds)
-    patterns, value = found.patterns, proved_growth(a, box, found.patterns)
-    if value < 1 and box.lower <= 0 <= box.upper:
-        patterns = np.zeros((1, len(a)))  # the identity
-        value = proved_growth(a, box, patterns)
-    if value > 0:
-        yield Claim(Kind.GROWTH, value, slopes, None, {"patterns": patterns})
-    if value > 1:
-        pair = diverging(facts.block, facts.input_shape, found.patterns[0], _LONGEST_TRAJECTORY)
-        expansion = proved_expansion(facts.block, pair)
-        if expansion > 1:
-            yield Claim(Kind.EXPANSION, expansion, slopes, pair.steps, {"starts": pair.starts, "input": pair.input})
 
 
 def _equilibrium(facts: BlockFacts) -> Iterator[Claim]:

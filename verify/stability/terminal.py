@@ -26,6 +26,7 @@ _LABELS = {
     Kind.METRIC_GAIN: ("gain, metric", ">= the l2 gain at {depth_text}, inputs that vary too"),
     Kind.COMMON_GAIN: ("gain, common", ">= the l2 gain at {depth_text}, inputs that vary too"),
     Kind.CONSTANT_GAIN: ("gain, any K", ">= the l2 gain at every depth, constant inputs"),
+    Kind.CONSTANT_GAIN_INFINITY: ("gain, l_inf", ">= the l_inf gain at every depth, constant inputs"),
     Kind.DEPTH_GAIN_INFINITY: ("gain, l_inf", ">= the l_inf gain at depth {depth}, inputs that vary too"),
     Kind.UNIFORM_GAIN_INFINITY: ("gain, l_inf", ">= the l_inf gain at every depth, inputs that vary too"),
     Kind.GROWTH: ("growth", "<= the rate in any norm: slopes {patterns}"),
@@ -53,7 +54,8 @@ def show_stability(console: Console, report: StabilityReport, written: str) -> N
                 show_bound(console, label, rounded_up(value), meaning)
         if whole.certificate is not None:
             show_bound(console, "gain", rounded_up(whole.upper), ">= the l2 gain, unrolled; proved", "bold green")
-        show_bound(console, "witness", rounded_down(whole.lower), "<= the l2 gain; proved by a pair of inputs")
+        if whole.witness is not None:
+            show_bound(console, "witness", rounded_down(whole.lower), "<= the l2 gain; proved by a pair of inputs")
         for note in whole.notes:
             show_line(console, "note", note)
     show_line(console, "time", ", ".join(f"{stage} {duration_text(value)}" for stage, value in report.seconds.items()))
@@ -69,8 +71,9 @@ def _show_block(console: Console, number: int, block: BlockReport) -> None:
     for claim in block.search.claims:
         if claim.kind in _LABELS:
             _show_claim(console, claim, "bold green" if claim is block.rate and block.outcome in KEPT else "")
-    show_bound(console, "witness", rounded_down(block.search.unrolled.lower),
-               f"<= the l2 gain at depth {facts.block.depth}; proved by a pair of inputs")
+    if block.search.unrolled.witness is not None:
+        show_bound(console, "witness", rounded_down(block.search.unrolled.lower),
+                   f"<= the l2 gain at depth {facts.block.depth}; proved by a pair of inputs")
     outcome = block.outcome
     show_line(console, "stability", outcome.value, "bold green" if outcome in KEPT else "bold red")
     for note in block.search.notes:

@@ -15,10 +15,12 @@ from netgain.layers import Flatten, StableBlock, StableNetwork
 from netgain.solvers.result import Limits, Status
 
 from ..check import check
-from ..lipschitz import LipschitzReport, best_witness, lipschitz
+from ..lipschitz import INTERRUPTED_SEARCH, LipschitzReport, best_witness, lipschitz
 from ..lower_bound import UndecidedError
 from ..mode import Mode
 
+AFTERWARDS = 1.0
+"""Seconds for what is still to be done once Ctrl-C was pressed."""
 _INFLATIONS = (1e-12, 1e-10, 1e-8, 1e-6, 1e-4)
 
 
@@ -48,10 +50,29 @@ def lipschitz_of(network: StableNetwork, limits: Limits, seed: int = 0) -> Lipsc
     try:
         left = max(limits.time_limit - (time.perf_counter() - begin), 1e-3)
         witness = best_witness(graph, None, seed, min(left, 20.0))
+    except KeyboardInterrupt:
+        return dataclasses.replace(report, notes=(*notes, INTERRUPTED_SEARCH))
     except UndecidedError as error:
         return dataclasses.replace(report, notes=(*notes, f"The witness was not proved: {error}"))
     seconds = report.seconds | {"total": time.perf_counter() - begin}
     return dataclasses.replace(report, witness=witness, lower=witness.ratio, seconds=seconds)
+
+
+def kept_lipschitz_of(network: StableNetwork, limits: Limits, seed: int = 0) -> tuple[LipschitzReport, bool]:
+    """`lipschitz_of`, and whether Ctrl-C ended it: then with what was found by then, or what a second finds.
+
+    **Raises:** as `lipschitz`.
+    """
+    try:
+        report = lipschitz_of(network, limits, seed)
+    except KeyboardInterrupt:  # pressed where nothing was to be kept yet
+        return lipschitz_of(network, shortened(limits), seed), True
+    return report, report.solution.status is Status.INTERRUPTED or INTERRUPTED_SEARCH in report.notes
+
+
+def shortened(limits: Limits) -> Limits:
+    """At most `AFTERWARDS` seconds."""
+    return dataclasses.replace(limits, time_limit=min(limits.time_limit, AFTERWARDS))
 
 
 def with_fewer_inputs(network: StableNetwork) -> StableNetwork | None:

@@ -3,6 +3,7 @@ import itertools
 import numpy as np
 import pytest
 from netgain.solvers.implicit.diagonal_metric import diagonal_stability, euclidean_gain, metric_matrix, perron_metric
+from netgain.solvers.implicit.gain import majorant_gain
 from netgain.solvers.implicit.weighted_log_norm import least_log_norm
 
 from .implicit_bank import A1, B1, C1, HIERARCHY, random_matrix, vertices
@@ -89,7 +90,11 @@ def test_gain_of_the_network_at_initialisation():
     C = rng.uniform(-1, 1, (10, 100)) / 10
     A = T - np.diag(np.abs(T).sum(1))
     assert least_log_norm(A).value < 0
-    assert euclidean_gain(A, B, C, tolerance=1e-4, start=perron_metric(A)).gain == pytest.approx(0.0723, abs=1e-4)
+    gain = euclidean_gain(A, B, C, tolerance=1e-4, start=perron_metric(A)).gain
+    assert gain == pytest.approx(0.0723, abs=1e-4)
+    # From l_inf to l_inf by the square root of 784 inputs: a 35th of the M-matrix bound, which does not see signs.
+    assert 28 * gain == pytest.approx(2.02, abs=5e-3)
+    assert majorant_gain(A, B, C)[0] / (28 * gain) == pytest.approx(35, abs=0.5)
     monotone = np.linalg.eigvalsh(metric_matrix(A, np.ones(100)))[0] / 2
     assert np.linalg.norm(C, 2) * np.linalg.norm(B, 2) / monotone == pytest.approx(0.108284, abs=1e-6)
 

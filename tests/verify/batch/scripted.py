@@ -38,6 +38,6 @@ def make_model(folder: Path, name: str, script: str) -> Path:
 
 def make_job(folder: Path, script: str, **limits: float) -> Job:
     model = make_model(folder, "model", script)
-    whole = JobLimits(**{"time": 30.0, "grace": 1.0, **limits})  # type: ignore[arg-type]
+    whole = JobLimits(**{"time_limit": 30.0, "grace": 1.0, **limits})  # type: ignore[arg-type]
     return Job(model=model.name, question="verify", options={}, arguments=(), files=model_files(model), limits=whole,
                version="0.1.0")

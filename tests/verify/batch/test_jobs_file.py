@@ -51,8 +51,8 @@ questions:
     assert [job.options for job in jobs[3:]] == [
         {"seed": seed, "mode": mode, "below": 3} for seed in (0, 1) for mode in ("neuron", "spectral")]
     assert jobs[4].arguments == ("--seed=0", "--mode=spectral", "--below=3")
-    assert jobs[0].limits == JobLimits(time=5.0, memory=2 * 2**30)
-    assert jobs[4].limits == JobLimits(time=7.0, memory=2 * 2**30, threads=2)
+    assert jobs[0].limits == JobLimits(time_limit=5.0, memory_limit=2 * 2**30)
+    assert jobs[4].limits == JobLimits(time_limit=7.0, memory_limit=2 * 2**30, threads=2)
     assert len({job.id for job in jobs}) == len(jobs) == 7
 
 
@@ -146,6 +146,13 @@ questions:
 ])
 def test_what_is_no_file_of_jobs_is_refused(text: str, why: str, folder: Path) -> None:
     assert any(why in line for line in complaints(folder, text)), complaints(folder, text)
+
+
+def test_the_jobs_of_the_repository_ask_every_question_that_fits_its_models() -> None:
+    path = Path(__file__).resolve().parents[3] / "experiments" / "jobs" / "models.yaml"
+    jobs = read_jobs(path, QUESTIONS, "1")
+    assert {job.question for job in jobs} == {"lipschitz", "compare", "contractivity", "flow", "implicit", "stability"}
+    assert len(jobs) == 6 + 2 + 2 + 3 + 3 + 1 + 2
 
 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:

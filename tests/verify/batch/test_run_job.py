@@ -63,7 +63,7 @@ def test_what_it_prints_and_writes_is_kept(tmp_path: Path) -> None:
 
 
 def test_time_is_limited_and_the_best_is_handed_over(tmp_path: Path) -> None:
-    outcome = run_job(pack(make_job(tmp_path, scripted.YIELD, time=0.5, grace=6)))
+    outcome = run_job(pack(make_job(tmp_path, scripted.YIELD, time_limit=0.5, grace=6)))
     assert outcome is not None
     assert outcome.status is Status.TIMED_OUT
     assert outcome.exit_code == 130
@@ -72,7 +72,7 @@ def test_time_is_limited_and_the_best_is_handed_over(tmp_path: Path) -> None:
 
 
 def test_who_does_not_listen_is_killed(tmp_path: Path) -> None:
-    outcome = run_job(pack(make_job(tmp_path, scripted.HANG, time=0.5, grace=1.0)))
+    outcome = run_job(pack(make_job(tmp_path, scripted.HANG, time_limit=0.5, grace=1.0)))
     assert outcome is not None
     assert (outcome.status, outcome.exit_code, outcome.result) == (Status.TIMED_OUT, -signal.SIGKILL, None)
     assert 1.5 <= outcome.seconds < 20
@@ -81,12 +81,12 @@ def test_who_does_not_listen_is_killed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("script", [
     scripted.HOG, f"import subprocess, sys; subprocess.run([sys.executable, '-S', '-c', {scripted.HOG!r}])"])
 def test_memory_is_limited_for_all_processes_of_a_job(script: str, tmp_path: Path) -> None:
-    outcome = run_job(pack(make_job(tmp_path, script, memory=100_000_000)))
+    outcome = run_job(pack(make_job(tmp_path, script, memory_limit=100_000_000)))
     assert outcome is not None
     assert outcome.status is Status.OUT_OF_MEMORY
     assert outcome.peak_memory > 100_000_000
     assert outcome.seconds < 25
-    enough = run_job(pack(make_job(tmp_path, scripted.ANSWER, memory=100_000_000)))
+    enough = run_job(pack(make_job(tmp_path, scripted.ANSWER, memory_limit=100_000_000)))
     assert enough is not None
     assert enough.status is Status.PROVED
 

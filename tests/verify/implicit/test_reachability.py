@@ -38,6 +38,17 @@ def test_the_two_by_two_fact():
     assert (reach.states.upper - reach.states.lower)[0] == pytest.approx(widths, abs=1e-6)
 
 
+def test_plain_intervals_diverge_where_these_boxes_exist():
+    """Where the negative diagonal is among the entries that swap ends, lower ends fall to 0 and upper ones grow."""
+    lower = upper = np.array([1.15, 59 / 30])
+    below, above = (B1 @ np.array([0.5, 0.4]) + B0 + sign * 0.1 * np.abs(B1).sum(1) for sign in (-1, 1))
+    P, N = np.maximum(A1, 0), np.minimum(A1, 0)
+    for _ in range(200):
+        lower, upper = (np.maximum(v, 0) for v in (P @ lower + N @ upper + below, P @ upper + N @ lower + above))
+    assert np.max(upper - lower) > 1e6
+    assert Reachability(A1, B1, B0, C1, np.zeros(1), Relu()).reach(Boxes.around(np.array([[0.5, 0.4]]), 0.1)).proved[0]
+
+
 @pytest.mark.parametrize("activation", [Relu(), LeakyRelu(0.1), Tanh(), Sigmoid(), Clip(0.0, 6.0)], ids=repr)
 @pytest.mark.parametrize("seed", range(4))
 def test_sampled_inputs_stay_inside_and_widths_below_the_majorant(seed, activation):

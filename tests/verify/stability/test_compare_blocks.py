@@ -15,6 +15,7 @@ from netgain.verify.stability.compare import compare_blocks, findings
 from typer.testing import CliRunner
 
 A = np.array([[-0.6, 0.5], [-0.3, -0.7]])
+SYMMETRIC = np.array([[-0.7, 0.2], [0.2, -0.5]])
 B = np.array([[1, 0.5], [-0.3, 0.8]])
 
 
@@ -47,11 +48,45 @@ def test_three_views_of_a_contracting_block():
     assert max(values(comparison, "L", Side.LOWER)) <= min(values(comparison, "L", Side.UPPER))
 
 
-def test_slopes_of_zero_leave_no_implicit_network():
-    comparison = compare_blocks(network(layers.Tanh()), ComparisonRequest(time_limit=20))
+@pytest.mark.parametrize(("activation", "says"), [
+    (layers.Tanh(), "the only equilibrium"), (layers.Relu(), "the start decides which"),
+])
+def test_slopes_of_zero_leave_no_implicit_network(activation, says):
+    comparison = compare_blocks(network(activation), ComparisonRequest(time_limit=20))
     row = next(row for row in comparison.rows if row.method == "implicit network")
     assert row.value is None
     assert "singular" in row.note
+    assert says in row.note
+
+
+@pytest.mark.parametrize("activation", [layers.Relu(), layers.LeakyRelu(0.2)])
+def test_two_starts_end_up_no_farther_apart_than_said(activation):
+    """Distances at depth K from any two starts with one input, also where no rate is below 1."""
+    case = network(activation, SYMMETRIC)
+    comparison = compare_blocks(case, ComparisonRequest(time_limit=20))
+    bounds = values(comparison, "I", Side.UPPER)
+    assert len(bounds) == (2 if isinstance(activation, layers.Relu) else 3)
+    eigenvalues = np.linalg.eigvalsh(-SYMMETRIC)
+    rate = 1 - activation.slopes(()).lower * eigenvalues[0]
+    assert max(bounds) == pytest.approx(rate**5 * np.sqrt(eigenvalues[1] / eigenvalues[0]), rel=1e-6)
+    assert max(values(comparison, "I", Side.LOWER)) <= min(bounds)
+    block, rng = case.blocks[0][0], np.random.default_rng(0)
+    for _ in range(200):
+        u, starts = 3 * rng.standard_normal(2), 2 * rng.standard_normal((2, 2))
+        last = block.states_of(np.stack([u, u]), starts)[-1]
+        assert np.linalg.norm(last[0] - last[1]) <= min(bounds) * np.linalg.norm(starts[0] - starts[1]) * (1 + 1e-9)
+
+
+def test_ctrl_c_keeps_the_rows_found(monkeypatch):
+    def pressed(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("netgain.verify.stability.compare.lipschitz", pressed)
+    comparison = compare_blocks(network(layers.LeakyRelu(0.2), count=2), ComparisonRequest(time_limit=20))
+    cut = [(row.quantity, row.method) for row in comparison.rows if row.note == "interrupted"]
+    first, second = (sum(quantity.endswith(tag) for quantity, _ in cut) for tag in ("_1", "_2"))
+    assert (first, second) == (3, 3)
+    assert all(values(comparison, quantity, Side.UPPER) for quantity in ("r_1", "r_2", "L_1", "L_2"))
 
 
 def test_the_flow_of_a_wide_block_is_enclosed_in_the_time_given():
