@@ -36,7 +36,7 @@ RECIPES: Mapping[str, ImplicitRecipe] = {
     "mon": ImplicitRecipe(method=Method.MON),
     "norm": ImplicitRecipe(method=Method.NORM),
     "plain": ImplicitRecipe(method=Method.PLAIN),
-    "nemon, convolutions": ImplicitRecipe(channels=6, weight=2e-5, epochs=6),
+    "nemon, convolutions": ImplicitRecipe(channels=6, weight=2e-4, epochs=4),
     "mon, convolutions": ImplicitRecipe(method=Method.MON, channels=6, epochs=4),
 }
 # With --full: as many epochs as the published experiments had.
