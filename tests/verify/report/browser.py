@@ -16,6 +16,17 @@ ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disa
              "--disable-component-update", "--no-first-run")
 LEAST_CONTRAST = 4.5
 
+OPENED = """() => {
+  const complaints = [], page = document.documentElement;
+  if (page.scrollWidth > page.clientWidth)
+    complaints.push(`width: the page is ${page.scrollWidth} wide in a window of ${page.clientWidth}`);
+  for (const box of document.querySelectorAll(".scroll"))
+    Object.assign(box.style, {overflow: "visible", maxHeight: "none"});
+  for (const details of document.querySelectorAll("details")) details.open = true;
+  return {complaints, height: page.scrollHeight};
+}"""
+"""Whether the page is too wide; then boxes that scroll and what is folded are opened up, for all text to be read."""
+
 AUDIT = (Path(__file__).parent / "audit.js").read_text(encoding="utf-8")
 
 
@@ -57,9 +68,10 @@ def complaints(browser: Any, path: Path, figures: Counter[str], width: int, sche
                 if request.url != path.as_uri() and not request.url.startswith("data:") else None)
         page.goto(path.as_uri(), wait_until="load")
         page.emulate_media(media=media, color_scheme=scheme)
+        opened = page.evaluate(OPENED)
+        found += opened["complaints"]
         # All of the page is in sight, so that every point of it can be asked for what is drawn there.
-        height = page.evaluate("document.documentElement.scrollHeight")
-        page.set_viewport_size({"width": width, "height": min(height + 200, 60000)})
+        page.set_viewport_size({"width": width, "height": opened["height"] + 200})
         audit = page.evaluate(AUDIT, LEAST_CONTRAST)
         if media == "print":
             document = page.pdf(format="A4")
