@@ -5,7 +5,7 @@ import math
 from typing import Any
 
 from ..robustness.terminal import RESULT
-from ..rounding import rounded_up
+from ..rounding import rounded_down, rounded_up
 from .content import Block, Figure, Note, Section, Table
 from .fields import FieldError, Fields
 from .lines_figure import Axis, Curve, lines_figure
@@ -28,15 +28,19 @@ def robustness_section(context: Context) -> Section:
     figures = [_accuracy(f"{identifier}-accuracy", samples, curve, clean),
                _pairs(f"{identifier}-pairs", [value for _, value, _ in pairs], upper)]
     blocks += [figure for figure in figures if figure is not None]
-    blocks.append(Table("Accuracy within a Euclidean radius", ("radius", "certified ≤", "≤ attacked"), [
-        (f"{radius:g}", f"{certified:.2%}", f"{attacked:.2%}") for radius, certified, attacked in curve],
-        numeric=frozenset({0, 1, 2})))
+    blocks.append(Table("Accuracy within a Euclidean radius", ("radius", "certified by global constants", "certified ≤",
+                                                               "≤ attacked"), [
+        (f"{radius:g}", f"{globally:.2%}", f"{certified:.2%}", f"{attacked:.2%}")
+        for (radius, certified, attacked), globally in zip(curve, _globally(fields), strict=True)],
+        numeric=frozenset({0, 1, 2, 3})))
+    blocks += _regions(fields)
     blocks.append(Table("Constants of differences of outputs, proved", ("outputs", "constant", "own multipliers"), [
         (f"{i} − {j}", "–" if value is None else rounded_up(value), "yes" if optimised else "no")
         for (i, j), value, optimised in pairs], numeric=frozenset({1}), folded=True))
     blocks += notes_of(fields)
     facts = [("data", data.text("path")), ("SHA-256 of the data", data.text("sha256")),
              ("samples", f"{data.integer('samples')} of {data.integer('available')}"),
+             ("samples tried with slopes of their own ball", str(fields.integer("searched_locally"))),
              ("right without a perturbation", f"{clean:.2%}"), ("multipliers", fields.text("mode")),
              ("seed of the attack", str(fields.anything("seed"))), *model.facts, *computation_facts(fields)]
     radii = [(label, radius) for label, radius, kept, _ in samples if kept and radius]
@@ -58,7 +62,7 @@ def _samples(fields: Fields) -> list[tuple[int, float | None, bool, bool]]:
     for sample in fields.objects("samples"):
         label, predicted = sample.integer("label"), sample.integer("class")
         kept, radius = sample.flag("class_proved"), sample.number_or_none("radius")
-        sample.ignore("index", "attacked")
+        sample.ignore("index", "attacked", "global_radius")
         found.append((predicted, radius, kept, kept and predicted == label))
     return found
 
@@ -66,6 +70,24 @@ def _samples(fields: Fields) -> list[tuple[int, float | None, bool, bool]]:
 def _curve(fields: Fields) -> list[tuple[float, float, float]]:
     return [(point.number("radius"), point.number("certified"), point.number("attacked"))
             for point in fields.objects("curve")]
+
+
+def _globally(fields: Fields) -> list[float]:
+    return [point.number("certified_globally") for point in fields.objects("curve")]
+
+
+def _regions(fields: Fields) -> list[Block]:
+    """Lipschitz constants on regions around samples, if any were asked for."""
+    rows = []
+    for region in fields.objects("regions"):
+        upper = region.number_or_none("upper")
+        rows.append((str(region.integer("index")), f"{region.text('shape')} {region.number('radius'):g}",
+                     rounded_down(region.number("lower")), "–" if upper is None else rounded_up(upper),
+                     f"{region.integer('unstable')} of {region.integer('neurons')}"))
+        region.ignore("seconds")
+    headings = ("sample", "region", "witness ≤ L", "certified ≥ L", "neurons that are not linear")
+    return [Table("Lipschitz constants around samples, proved", headings, rows, numeric=frozenset({0, 2, 3, 4}),
+                  folded=True)] if rows else []
 
 
 def _outputs(pair: Fields) -> tuple[int, int]:
