@@ -213,7 +213,8 @@ def scale_family(family: Family) -> ScaledFamily:
 def _silent(constraint: SharedConstraint) -> np.ndarray:
     """Which multipliers belong to rows that read nothing, so that their answers are zero."""
     reads = np.any([np.any(a, axis=(0, 2)) for a in constraint.maps.values()], axis=0)
-    return np.bincount(constraint.variable, reads, constraint.multipliers) == 0
+    result: np.ndarray = np.bincount(constraint.variable, reads, constraint.multipliers) == 0
+    return result
 
 
 def _stack(

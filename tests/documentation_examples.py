@@ -3,7 +3,7 @@
 | block | what is done |
 |---|---|
 | `python` | run; all blocks of a page share their names |
-| `bash` | each command is run; its exit code must be 0, or N if the line ends with `# exit code N` |
+| `bash` | each command is run; its exit code must be 0, or N after `# exit code N`; `> FILE` keeps what it prints |
 | `text` | must be what the block before it printed on stdout; a line `...` stands for any lines |
 | with `title="NAME"` | written to the file NAME instead |
 
@@ -113,6 +113,10 @@ def _run_command(line: str) -> str:
     command, _, comment = line.partition(" # exit code ")
     words = shlex.split(command, comments=True)
     if not words:
+        return ""
+    if len(words) > 2 and words[-2] == ">":
+        written = _run_command(f"{shlex.join(words[:-2])} # exit code {comment or 0}")
+        Path(words[-1]).write_text(written, encoding="utf-8")
         return ""
     if words[0] == "netgain":
         result = CliRunner().invoke(cli.app, words[1:])

@@ -32,8 +32,9 @@ def on_page_content(content: str, page: Any, **_: Any) -> str:
     def convert(match: re.Match[str]) -> str:
         formula = html.unescape(match[3])
         try:
-            return _CONVERTER.convert_with_local_state(formula, displaystyle=match[2] == "[")
+            drawn = _CONVERTER.convert_with_local_state(formula, displaystyle=match[2] == "[")
         except LatexError as error:
             raise PluginError(f"{page.file.src_uri}: the formula {formula.strip()!r}: {error}") from error
+        return f'<div class="formula">{drawn}</div>' if match[2] == "[" else drawn
 
     return _MARKED.sub(convert, content)

@@ -17,10 +17,10 @@ from netgain.verify.robustness.samples import Samples
 
 from .classifiers import CLASSIFIERS, linear, perceptron
 
-QUICK = Attack(steps=20, restarts=3)
+QUICK = Attack(steps=15, restarts=2)
 
 
-def samples(graph, count=12, seed=0, wrong=0.2):
+def samples(graph, count=8, seed=0, wrong=0.2):
     """Random inputs, most of them with the label that the network gives them."""
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((count, *graph.shape(graph.input)))
