@@ -49,13 +49,25 @@ def entries() -> dict[str, Entry]:
     """All entries by name, in the order they are listed."""
     from .entries import (
         contractivity_chi,
+        contractivity_mnist,
+        glipsdp_depth,
         glipsdp_digits,
+        glipsdp_versatility,
+        lben_mnist,
+        nais_mnist,
+        nemon_mnist,
         unreproducible,
     )
 
     found = (
         glipsdp_digits.ENTRY,
+        glipsdp_depth.ENTRY,
+        glipsdp_versatility.ENTRY,
         contractivity_chi.ENTRY,
+        contractivity_mnist.ENTRY,
+        nemon_mnist.ENTRY,
+        lben_mnist.ENTRY,
+        nais_mnist.ENTRY,
 
         *unreproducible.ENTRIES,
     )

@@ -4,14 +4,19 @@ import json
 import shutil
 
 import pytest
-from netgain.verify.report import certificates
+from netgain.verify.report import (
+    bounds_figure,
+    course_figure,
+    lines_figure,
+    slope_interval_figure,
+)
 from netgain.verify.report.certificates import Checker, models_by_hash
-from netgain.verify.report.content import Standing
+from netgain.verify.report.content import Figure, Standing
 from netgain.verify.report.page import SECTIONS, page, sections_of
 from netgain.verify.report.reading import read_documents
 from netgain.verify.sealed_json import sealed
 
-from .conftest import run, save_residual
+from .conftest import save_residual
 
 CERTIFIED = ("lipschitz", "contractivity", "implicit", "stability", "flow")
 DATE = "2026-11-22"
@@ -26,15 +31,11 @@ def place(folder, tmp_path, monkeypatch):
     return tmp_path / "copy"
 
 
-@pytest.fixture
-def in_process(monkeypatch):
-    """`netgain check` without a process of its own, which takes longer than what it checks here."""
-
-    def checked(certificate, model):
-        result = run("check", certificate, model, "--json")
-        return (json.loads(result.stdout), "") if result.stdout else (None, result.stderr)
-
-    monkeypatch.setattr(certificates, "_checked", checked)
+@pytest.fixture(autouse=True)
+def _undrawn(monkeypatch):
+    """Figures take most of the time, and none is looked at here."""
+    for module in (bounds_figure, course_figure, lines_figure, slope_interval_figure):
+        monkeypatch.setattr(module, "drawn", lambda name, title, text, height, paint: Figure("none", title, text, ""))
 
 
 def statuses(place, name, checker=None, change=None):
