@@ -4,7 +4,13 @@ from .content import Block, Section, Table
 from .fields import FieldError, content_of
 from .section import Context, duration, remaining
 
-_SAID = ("schema", "id", "inputs", "limits", "version", "exit_code", "attempts", "host", "finished", "files", "stderr")
+_SAID = ("schema", "id", "inputs", "limits", "version", "exit_code", "attempts", "host", "finished", "files")
+
+
+def _reason(reason: str | None, stderr: str | None) -> str:
+    """Why a job was stopped, or the last that it said."""
+    said = (stderr or "").strip().splitlines()
+    return reason or (said[-1] if said else "")
 
 
 def batch_section(context: Context) -> Section:
@@ -18,7 +24,8 @@ def batch_section(context: Context) -> Section:
         rows.append((job.text("model"), job.text("question"),
                      " ".join(f"{name}={content_of(value)}" for name, value in options.items()),
                      job.text("status").replace("_", " "), duration(job.number("seconds")),
-                     f"{job.number('peak_memory') / 2**20:.0f} MiB", job.text_or_none("reason") or ""))
+                     f"{job.number('peak_memory') / 2**20:.0f} MiB",
+                     _reason(job.text_or_none("reason"), job.text_or_none("stderr"))))
         job.ignore(*_SAID)
     ended = [row[3] for row in rows]
     counts = ", ".join(f"{ended.count(status)} {status}" for status in dict.fromkeys(ended))

@@ -142,7 +142,8 @@ class Section:
     """One result on the page.
 
     **Attributes:** `identifier`: of the HTML element; `headline`: the number that matters, as label and text;
-    `facts`: about the model and the computation; `certificates`: all that the result names.
+    `facts`: about the model and the computation; `certificates`: all that the result names; `proved`: whether the
+    result says that its question was answered by a proof, None where there is nothing to prove.
     """
 
     identifier: str
@@ -152,7 +153,7 @@ class Section:
     facts: Sequence[tuple[str, str]]
     blocks: Sequence[Block]
     certificates: Sequence[CertificateStatus] = ()
-    proved: bool = False
+    proved: bool | None = None
 
     @property
     def standing(self) -> Standing:

@@ -12,6 +12,8 @@ from .lines_figure import Axis, Curve, lines_figure
 from .reading import Document
 from .slope_interval_figure import SlopeInterval, slope_interval_figure
 
+_YES_OR_NO = {True: "yes", False: "no", None: "–"}
+
 
 def overview(sections: Sequence[Section], documents: Sequence[Document]) -> list[Block]:
     """Tables and figures over all results, which their sections have read and found well-formed."""
@@ -36,7 +38,7 @@ def _table(sections: Sequence[Section]) -> Table:
     for section in sections:
         standing = section.standing.value if section.certificates else "–"
         rows.append((section.title, section.question, " ".join(section.headline).strip() or "–",
-                     "yes" if section.proved else "no", standing))
+                     _YES_OR_NO[section.proved], standing))
     return Table("All results", ("model", "question", "best proved", "proved", "certificate"), rows, wide=True)
 
 
@@ -56,7 +58,7 @@ def _sandwiches(networks: Sequence[tuple[Section, dict[str, Any]]]) -> Block | N
               Curve("certified", places, upper, "upper", marked=True, joined=False, low=lower, high=upper),
               Curve("witness", places, lower, "lower", marked=True, joined=False)]
     return lines_figure("overview-sandwiches", "Where the Lipschitz constants lie", description,
-                        Axis("network", False, labels=names), Axis("L", wide), curves, height=280)
+                        Axis("network", False, labels=names), Axis("L", wide), curves)
 
 
 def _depth(body: dict[str, Any]) -> Depth:

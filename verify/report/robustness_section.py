@@ -50,8 +50,8 @@ def robustness_section(context: Context) -> Section:
         "data file is not part of it",
         lambda body: _covers(body, upper, {outputs: value for outputs, value, _ in pairs}, radii))
     fields.ignore("schema", "question", "norm", "units")
-    best = curve[-1] if curve else None
-    headline = (f"certified within {best[0]:g}:", f"{best[1]:.1%}") if best else ("right:", f"{clean:.1%}")
+    first = curve[0] if curve else None
+    headline = (f"certified within {first[0]:g}:", f"{first[1]:.1%}") if first else ("right:", f"{clean:.1%}")
     return Section(identifier, model.name, "certified robustness", headline, facts, [*blocks, *remaining(fields)],
                    certificates, proved)
 
@@ -108,13 +108,15 @@ def _accuracy(identifier: str, samples: list[tuple[int, float | None, bool, bool
     for k, radius in enumerate(radii):
         x += [radius, radius]
         y += [(len(radii) - k) / count, (len(radii) - k - 1) / count]
-    # Attacks begin where nothing is perturbed.
+    # Attacks begin where nothing is perturbed; what one has changed stays changed at every larger radius.
     tried = [(0.0, clean), *((radius, attacked) for radius, _, attacked in curve if radius > 0)]
     last = max([radius for radius, _ in tried] + radii)
-    curves = [Curve("certified, proved from below", [*x, last], [*y, 0.0 if radii and last > radii[-1] else y[-1]],
-                    "upper"),
-              Curve("under attack, from above", [radius for radius, _ in tried], [value for _, value in tried], "lower",
-                    marked=True)]
+    steps = [point for (radius, value), (end, _) in zip(tried, [*tried[1:], (last, 0.0)], strict=True)
+             for point in ((radius, value), (end, value))]
+    curves = [
+        Curve("certified, proved from below", [*x, last], [*y, 0.0 if radii and last > radii[-1] else y[-1]], "upper"),
+        Curve("under attack, from above", [radius for radius, _ in steps], [value for _, value in steps], "lower"),
+    ]
     description = "; ".join(f"within {radius:g}: certified {certified:.1%}, attacked {attacked:.1%}"
                             for radius, certified, attacked in curve) or f"{count} samples."
     return lines_figure(identifier, "Certified accuracy beside attacks", description, Axis("Euclidean radius", False),

@@ -33,6 +33,9 @@ from ..roesser import roesser
 from ..spectral import spectral
 from .outputs import Pair, all_pairs, constants, pair_graph, root_two_times
 
+# Pairs of 30 classes.
+_MOST_SHARED = 435
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PairBounds:
@@ -131,9 +134,14 @@ class PairSearch:
         return time.perf_counter() > self.deadline
 
     def share(self) -> None:
-        """Bounds every pair by the multipliers of the whole output, where there is one per neuron."""
+        """Bounds every pair by the multipliers of the whole output, where there is one per neuron.
+
+        Of very many classes only the pairs that decide a radius are worth their time, and these are optimised.
+        """
         overall = self.bounds.overall
         if overall is None or overall.mode is not Mode.NEURON or overall.loop_metrics:
+            return
+        if len(all_pairs(self.bounds.classes)) > _MOST_SHARED:
             return
         for pair in all_pairs(self.bounds.classes):
             if self.out_of_time:

@@ -26,8 +26,9 @@ from .samples import Samples
 DEFAULT_RADII = (0.1, 0.25, 0.5, 1.0)
 DEFAULT_TOLERANCE = 1e-3
 
-# Of the time that is left: for the bound of the whole output, for those of pairs, and for attacks before local slopes.
-_OVERALL_SHARE, _PAIR_SHARE, _ATTACK_SHARE = 0.4, 0.7, 0.3
+# Of the time that is left: for classes in ball arithmetic, for the bound of the whole output, for those of pairs, and
+# for attacks before local slopes.
+_CLASSIFY_SHARE, _OVERALL_SHARE, _PAIR_SHARE, _ATTACK_SHARE = 0.3, 0.4, 0.7, 0.3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,7 +162,12 @@ class _Run:
             require_memory_for_rows(self.graph)
             network = LocalNetwork(self.graph)
         self.say("classifying")
-        lead = margins(self.graph, self.samples.inputs)
+        lead = margins(self.graph, self.samples.inputs, self.deadline(_CLASSIFY_SHARE))
+        done = len(lead.predicted)
+        if done < len(self.samples):
+            self.notes.append(f"Only the first {done} of {len(self.samples)} samples were classified in time.")
+            self.samples = dataclasses.replace(self.samples, inputs=self.samples.inputs[:done],
+                                               labels=self.samples.labels[:done])
         self.timed("classify")
         self.say("bounding the whole output")
         shares = (_OVERALL_SHARE, _PAIR_SHARE, _ATTACK_SHARE) if network else (_OVERALL_SHARE, _PAIR_SHARE, 1.0)
@@ -220,7 +226,7 @@ class _Run:
         except KeyboardInterrupt:
             self.interrupted = True
         if searched < count:
-            self.notes.append(f"Slopes on balls were tried for {searched} of {count} samples, then the time was up.")
+            self.notes.append(f"Slopes on balls were tried for {searched} of {count} samples before the time was up or Ctrl-C was pressed.")
         return claims, searched
 
     def regions(self, network: LocalNetwork, count: int, region: Region, overall: LipschitzReport, seed: int
@@ -246,7 +252,7 @@ class _Run:
         except KeyboardInterrupt:
             self.interrupted = True
         if len(bounds) < count:
-            self.notes.append(f"{len(bounds)} of {count} regions were bounded, then the time was up.")
+            self.notes.append(f"{len(bounds)} of {count} regions were bounded before the time was up or Ctrl-C was pressed.")
         return bounds
 
     def pairs(self, overall: LipschitzReport, lead: Margins, share: float) -> PairBounds:

@@ -13,6 +13,10 @@ from netgain.layers import LeakyRelu
 from netgain.layers.formats import save_stable_npz
 from netgain.layers.stable_block import StableBlock, StableNetwork
 from netgain.verify import cli
+from netgain.verify.report import certificates
+from netgain.verify.report.certificates import Checker
+from netgain.verify.report.page import SECTIONS, page, sections_of
+from netgain.verify.report.reading import Document, read_documents
 from typer.testing import CliRunner
 
 QUICK = ("--steps", "1,2", "--pieces", "1", "--time-limit", "20")
@@ -75,11 +79,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         states, inputs = np.array([[-0.7, 0.1], [0.1, -0.6]]), np.array([[1.0], [0.5]])
         block = StableBlock((states,), (inputs,), (), LeakyRelu(0.2), 1.0, 4)
         save_stable_npz("blocks.npz", StableNetwork((block,), (1,), "blocks"))
+        np.savez("data.npz", x=np.random.default_rng(1).standard_normal((6, 2)), y=[0, 1, 0, 1, 0, 1])
         for name, arguments in {
             "lipschitz": ("verify", "residual.onnx"), "contractivity": ("contractivity", "ode.npz"),
             "implicit": ("implicit", "implicit.npz"), "stability": ("stability", "blocks.npz"),
             "flow": ("flow", "ode.npz", *QUICK), "comparison": ("compare", "implicit.npz", "--time-limit", "20"),
             "inspection": ("inspect", "residual.onnx"),
+            "robustness": ("robustness", "residual.onnx", "--data", "data.npz", "--attack-steps", "5"),
         }.items():
             result = run(*arguments, "--json")
             assert result.exit_code in (0, 1), result.stderr
@@ -90,7 +96,35 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-RESULTS = ("lipschitz", "contractivity", "implicit", "stability", "flow", "comparison", "inspection", "table")
+RESULTS = ("lipschitz", "contractivity", "implicit", "stability", "flow", "comparison", "inspection", "table",
+           "robustness")
+
+
+def made(documents: list[Document]) -> str:
+    """The page of some results, without any check of certificates."""
+    return page(sections_of(documents, Checker()), documents, None)
+
+
+@pytest.fixture(scope="session")
+def documents(folder: Path) -> list[Document]:
+    return read_documents([folder / f"{name}.json" for name in RESULTS], SECTIONS)
+
+
+@pytest.fixture(scope="session")
+def whole(documents: list[Document]) -> str:
+    """The page of all results."""
+    return made(documents)
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`netgain check` without a process of its own, which takes longer than what it checks here."""
+
+    def checked(certificate: Path, model: Path) -> tuple[dict[str, Any] | None, str]:
+        result = run("check", certificate, model, "--json")
+        return (json.loads(result.stdout), "") if result.stdout else (None, result.stderr)
+
+    monkeypatch.setattr(certificates, "_checked", checked)
 
 
 @pytest.fixture

@@ -4,16 +4,21 @@ import json
 import shutil
 
 import pytest
-from netgain.verify.report import certificates
+from netgain.verify.report import (
+    bounds_figure,
+    course_figure,
+    lines_figure,
+    slope_interval_figure,
+)
 from netgain.verify.report.certificates import Checker, models_by_hash
-from netgain.verify.report.content import Standing
+from netgain.verify.report.content import Figure, Standing
 from netgain.verify.report.page import SECTIONS, page, sections_of
 from netgain.verify.report.reading import read_documents
 from netgain.verify.sealed_json import sealed
 
-from .conftest import run, save_residual
+from .conftest import save_residual
 
-CERTIFIED = ("lipschitz", "contractivity", "implicit", "stability", "flow")
+CERTIFIED = ("lipschitz", "contractivity", "implicit", "stability", "flow", "robustness")
 DATE = "2026-11-22"
 
 
@@ -26,15 +31,11 @@ def place(folder, tmp_path, monkeypatch):
     return tmp_path / "copy"
 
 
-@pytest.fixture
-def in_process(monkeypatch):
-    """`netgain check` without a process of its own, which takes longer than what it checks here."""
-
-    def checked(certificate, model):
-        result = run("check", certificate, model, "--json")
-        return (json.loads(result.stdout), "") if result.stdout else (None, result.stderr)
-
-    monkeypatch.setattr(certificates, "_checked", checked)
+@pytest.fixture(autouse=True)
+def _undrawn(monkeypatch):
+    """Figures take most of the time, and none is looked at here."""
+    for module in (bounds_figure, course_figure, lines_figure, slope_interval_figure):
+        monkeypatch.setattr(module, "drawn", lambda name, title, text, height, paint: Figure("none", title, text, ""))
 
 
 def statuses(place, name, checker=None, change=None):
@@ -112,10 +113,23 @@ def _of_time(body):
     body["time"] = 0.5
 
 
+def _of_constant(body):
+    body["upper"] *= 0.999
+
+
+def _of_pair(body):
+    body["pairs"][0]["upper"] *= 0.999
+
+
+def _of_radius(body):
+    body["samples"][0]["radius"] += 1e-6
+
+
 @pytest.mark.parametrize(("name", "change"), [
     ("lipschitz", _of_lipschitz), ("contractivity", _of_level), ("contractivity", _of_slopes),
     ("contractivity", _of_interval), ("implicit", _of_gain), ("stability", _of_claim), ("stability", _of_kind),
-    ("stability", _of_block), ("stability", _of_network), ("flow", _of_flow), ("flow", _of_time)])
+    ("stability", _of_block), ("stability", _of_network), ("flow", _of_flow), ("flow", _of_time),
+    ("robustness", _of_constant), ("robustness", _of_pair), ("robustness", _of_radius)])
 @pytest.mark.usefixtures("in_process")
 def test_results_that_claim_more_than_the_certificate_proves_are_refused(name, change, place):
     found = statuses(place, name, change=change)
