@@ -7,8 +7,12 @@ With x1 going down and x2 going right,
 
 for i, j over all integers. Of a kernel y(i, j) = sum_{d, e} K[d, e] u(i - d, j - e), x2 holds what was read of the last
 columns, r_d = sum_e K[d, e] u(i, j - e) is a function of x2 and u, and x1 holds the sums that later rows will need:
-s_d(i + 1, j) = s_{d+1} + r_d, y = s_1 + r_0. States that no coefficient reads are left out. Along one axis there is one
-state, the smaller of the two.
+s_d(i + 1, j) = s_{d+1} + r_d, y = s_1 + r_0. States that no coefficient reads are left out.
+
+Where the input has few channels, such sums are functions of few numbers, and most states could not be reached: x1 then
+holds x2 and u of the last rows. Where the output has few, it is the transpose of such a system for the transposed
+kernel, in which x2^+ depends on x1 and not the other way round. The fewest states are taken. Along one axis there is
+one state, of inputs or of sums.
 
 **Source:** Pauli, Gramlich, Allgoewer, "State space representations of the Roesser type for convolutional layers",
 arXiv 2403.11938.
@@ -65,14 +69,22 @@ def realise(kernel: Kernel, arithmetic: Arithmetic = FLOAT) -> Realisation:
     if axes not in (1, 2):
         raise ValueError(f"Kernels along one or two axes are realised, this one has {axes}.")
     if axes == 2:
-        return _in_the_plane(delays, kernel, arithmetic)
+        turned = dataclasses.replace(kernel, coefficients=np.swapaxes(kernel.coefficients, 1, 2))
+        systems = (_in_the_plane(delays, kernel, arithmetic), _holding_rows(delays, kernel, arithmetic),
+                   _transposed(_holding_rows(delays, turned, arithmetic)))
+        return min(systems, key=lambda system: sum(system.states))
     blank = np.zeros_like(delays)
     pair = (np.concatenate(order, axis=1) for order in ((blank, delays), (delays, blank)))
     found = min((_in_the_plane(both, kernel, arithmetic) for both in pair), key=lambda system: sum(system.states))
     return dataclasses.replace(found, states=(sum(found.states),))
 
 
+def _transposed(system: Realisation) -> Realisation:
+    return dataclasses.replace(system, A=system.A.T, B=system.C.T, C=system.B.T, D=system.D.T)
+
+
 def _in_the_plane(delays: np.ndarray, kernel: Kernel, arithmetic: Arithmetic) -> Realisation:
+    """x2 holds inputs, x1 sums."""
     rows, columns, coefficients = kernel.rows, kernel.columns, kernel.coefficients
     present = ~(coefficients == 0).astype(bool)
     depth, width = map(int, delays.max(axis=0))
@@ -86,14 +98,8 @@ def _in_the_plane(delays: np.ndarray, kernel: Kernel, arithmetic: Arithmetic) ->
         return zeros(shape, coefficients, arithmetic)
 
     A, B, C, D = blank(n1 + n2, n1 + n2), blank(n1 + n2, columns), blank(rows, n1 + n2), blank(rows, columns)
-    one = arithmetic.constant(np.ones(())) if coefficients.dtype == object else 1.0
-    one = one.item() if isinstance(one, np.ndarray) else one
-    for e, kept in enumerate(held):
-        own = n1 + second[e] + np.arange(len(kept))
-        if e == 0:
-            B[own, kept] = one
-        else:
-            A[own, n1 + second[e - 1] + np.searchsorted(held[e - 1], kept)] = one
+    one = _one(coefficients, arithmetic)
+    _hold_columns(A, B, held, n1, one)
     for d, kept in enumerate(summed):
         own = first[d] + np.arange(len(kept))
         if d == 0:
@@ -110,3 +116,57 @@ def _in_the_plane(delays: np.ndarray, kernel: Kernel, arithmetic: Arithmetic) ->
         column = (n1 + second[e - 1] if from_held else 0) + np.arange(len(read))
         target[row[:, None], column] = coefficient[into[:, None], read]
     return Realisation(A, B, C, D, (n1, n2), True)
+
+
+def _holding_rows(delays: np.ndarray, kernel: Kernel, arithmetic: Arithmetic) -> Realisation:
+    """x2 holds inputs, x1 holds (x2, u) of the last rows."""
+    rows, columns, coefficients = kernel.rows, kernel.columns, kernel.coefficients
+    present = ~(coefficients == 0).astype(bool)
+    depth, width = map(int, delays.max(axis=0))
+    held = [np.flatnonzero(present[delays[:, 1] >= e].any(axis=(0, 1))) for e in range(1, width + 1)]
+    second = np.cumsum([0, *map(len, held)])
+    n2 = int(second[-1])
+
+    def place(e: int, of: np.ndarray) -> np.ndarray:
+        """Where inputs of e columns ago lie in (x2, u)."""
+        return n2 + of if e == 0 else second[e - 1] + np.searchsorted(held[e - 1], of)
+
+    read = np.zeros((depth + 1, n2 + columns), dtype=bool)
+    for (d, e), used in zip(delays, present.any(axis=1), strict=True):
+        read[d, place(e, np.flatnonzero(used))] = True
+    kept = [np.flatnonzero(read[d:].any(axis=0)) for d in range(1, depth + 1)]
+    first = np.cumsum([0, *map(len, kept)])
+    n1 = int(first[-1])
+
+    def blank(*shape: int) -> Array:
+        return zeros(shape, coefficients, arithmetic)
+
+    # Columns of (x1, x2, u).
+    ahead, answer = blank(n1 + n2, n1 + n2 + columns), blank(rows, n1 + n2 + columns)
+    one = _one(coefficients, arithmetic)
+    _hold_columns(ahead[:, : n1 + n2], ahead[:, n1 + n2 :], held, n1, one)
+    for d, part in enumerate(kept):
+        own = first[d] + np.arange(len(part))
+        ahead[own, n1 + part if d == 0 else first[d - 1] + np.searchsorted(kept[d - 1], part)] = one
+    for (d, e), coefficient, used in zip(delays, coefficients, present.any(axis=1), strict=True):
+        inputs = np.flatnonzero(used)
+        where = place(e, inputs)
+        answer[:, n1 + where if d == 0 else first[d - 1] + np.searchsorted(kept[d - 1], where)] = coefficient[:, inputs]
+    n = n1 + n2
+    return Realisation(ahead[:, :n], ahead[:, n:], answer[:, :n], answer[:, n:], (n1, n2), True)
+
+
+def _hold_columns(A: Array, B: Array, held: list[np.ndarray], first: int, one: object) -> None:
+    """The rows of x2, which start at `first`: inputs of the last columns."""
+    second = np.cumsum([first, *map(len, held)])
+    for e, kept in enumerate(held):
+        own = second[e] + np.arange(len(kept))
+        if e == 0:
+            B[own, kept] = one
+        else:
+            A[own, second[e - 1] + np.searchsorted(held[e - 1], kept)] = one
+
+
+def _one(coefficients: Array, arithmetic: Arithmetic) -> object:
+    one = arithmetic.constant(np.ones(())) if coefficients.dtype == object else 1.0
+    return one.item() if isinstance(one, np.ndarray) else one

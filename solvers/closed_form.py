@@ -177,8 +177,13 @@ def _norm(a: np.ndarray) -> float:
         return math.inf
     if min(a.shape) <= _WORTH_LANCZOS:
         return float(np.linalg.norm(a, 2))
-    start = np.ones(min(a.shape))
-    return float(scipy.sparse.linalg.svds(a, k=1, v0=start, tol=1e-8, return_singular_vectors=False)[0])
+    # Not of ones: circular convolutions keep what is equal on all pixels, and Lanczos would see nothing else.
+    start = np.random.default_rng(0).standard_normal(min(a.shape))
+    try:
+        return float(scipy.sparse.linalg.svds(a, k=1, v0=start, tol=1e-8, return_singular_vectors=False)[0])
+    except scipy.sparse.linalg.ArpackError:
+        # With few distinct singular values, as of the identity, ARPACK runs out of directions: all are computed.
+        return float(np.linalg.norm(a, 2))
 
 
 def _half_log2(gain: float) -> int:

@@ -36,17 +36,29 @@ class Course:
                 self.dual_bound = self.scaled.bound
                 self._report(0)
                 return self._solution(Status.OPTIMAL)
-            return self._solution(iterate())
+            if self._content:
+                return self._solution(Status.ENOUGH)
+            status = iterate()
+            return self._solution(Status.ENOUGH if status is Status.OPTIMAL and not self._met else status)
         except KeyboardInterrupt:
             return self._solution(Status.INTERRUPTED)
 
+    @property
+    def _met(self) -> bool:
+        best = math.sqrt(max(self.best[-1], 0.0))
+        return best - self.dual_bound <= self.limits.tolerance * best
+
+    @property
+    def _content(self) -> bool:
+        return self.history[-1].bound <= self.limits.enough
+
     def offer(self, iteration: int, x: np.ndarray, dual: float) -> bool:
-        """Records a point and a lower bound on the least rho; whether the two bounds meet the tolerance."""
+        """Records a point and a lower bound on the least rho; whether the bounds meet the tolerance, or are enough."""
         if x[-1] < self.best[-1]:
             self.best = x
         self.dual_bound = max(self.dual_bound, math.sqrt(max(dual, 0.0)))
         self._report(iteration)
-        return math.sqrt(self.best[-1]) - self.dual_bound <= self.limits.tolerance * math.sqrt(self.best[-1])
+        return self._met or self._content
 
     def _report(self, iteration: int) -> None:
         bound = self.scaled.unscale(math.sqrt(max(self.best[-1], 0.0)))

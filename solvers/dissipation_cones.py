@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .cone_problem import ConeProblem, Each
+from .cone_problem import Bounds, ConeProblem, Each
 from .dissipation import DissipationProblem, StageData
 from .family_cone import Cone, Metric, Rows
 from .inequality import Inequality
@@ -26,7 +26,7 @@ class ChainCones:
 
     **Attributes:** `places`: of each cone's unknowns; `blocks`: where w_k starts; `shared`: how many entries of w_k
     stage k - 1 knows; `metrics`: Q_1, .. as they are read from w_2, ..; `storages`, `multipliers`: by stage; `head`:
-    of its multipliers by layer.
+    of its multipliers by layer; `signed`: those that M > 0 does not keep positive.
     """
 
     cones: tuple[Cone, ...]
@@ -37,14 +37,32 @@ class ChainCones:
     storages: tuple[tuple[Metric, ...], ...]
     multipliers: tuple[slice | None, ...]
     head: tuple[slice, ...]
-    signed: slice
+    signed: np.ndarray
 
     @property
     def unknowns(self) -> int:
         return self.blocks[-1]
 
-    def problem(self, each: Each) -> ConeProblem:
-        return ConeProblem(self.cones, self, 0, self.signed, each)
+    def problem(self, most: float, limits: Sequence[float], each: Each) -> ConeProblem:
+        """With rho less than `most`, and a limit for each stage on its multipliers and the diagonals of its storages
+        and of Q_k.
+
+        A point is then bounded, since all of these are positive. Without it, states that nothing drives and channels
+        that answer nothing let a point run away: there the dual problem has no interior.
+        """
+        bounds = Bounds.below(self.signed).joined(Bounds.above(np.array([0]), np.array([most])))
+        for k, limit in enumerate(limits):
+            index = self._diagonals(k)
+            bounds = bounds.joined(Bounds.above(index, np.full(len(index), limit)))
+        return ConeProblem(self.cones, self, 0, bounds, each)
+
+    def _diagonals(self, k: int) -> np.ndarray:
+        place = self.multipliers[k]
+        parts = [] if place is None else [np.arange(place.start, place.stop)]
+        for metric in (*self.storages[k], *self.metrics[k : k + 1]):
+            a, b = metric.triangle
+            parts.append(metric.first + np.flatnonzero(a == b))
+        return np.concatenate([*parts, np.zeros(0, dtype=np.int64)]).astype(np.int64)
 
     def parts(self, x: np.ndarray) -> list[np.ndarray]:
         return [x[place] for place in self.places]
@@ -111,7 +129,7 @@ class _Builder:
         self.storages: list[tuple[Metric, ...]] = []
         self.multipliers: list[slice | None] = []
         self.head: list[slice] = []
-        self.signed = slice(0, 0)
+        self.signed = np.zeros(0, dtype=np.int64)
         self.blocks, self.shared = [0], [1]
 
     def add_stage(self, stage: StageData, is_last: bool) -> None:
@@ -182,7 +200,7 @@ class _Builder:
         self.places.append(slice(start, start + self.shared[-1]))
         self.blocks.append(start + first)
         if any(np.any(c.lower * c.upper > 0) for c in head.constraints):
-            self.signed = slice(start + self.shared[-1], start + first)
+            self.signed = np.arange(start + self.shared[-1], start + first)
 
     def finished(self) -> ChainCones:
         return ChainCones(tuple(self.cones), tuple(self.places), tuple(self.blocks), tuple(self.shared),

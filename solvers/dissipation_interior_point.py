@@ -31,6 +31,10 @@ _FLOPS, _ENTRIES, _OVERHEAD = 2.4e10, 2.2e7, 2e-3
 _ITERATIONS = 22
 # Stages alone are solved to this accuracy of their gains.
 _ROUGH = 0.1
+# What storages, multipliers and metrics may exceed those of the formulas by.
+_FAR = 1e6
+# What rho may exceed its start by.
+_CAP = 2.0
 # As in `netgain.solvers.family`: by how much each step of the head's formula keeps more than the next one takes.
 _HEAD_SLACK, _HEAD_GROWTH = 1.3, 1.05
 
@@ -97,11 +101,12 @@ class _Run:
             unstable = [str(k) for k, point in enumerate(formulas, 1) if point is None]
             self.failure = f"no storage bounds the state of stage {', '.join(unstable)}: is A stable?"
             return
-        self.best = self.joined(self.formulas)
+        self.best, _ = self.joined(self.formulas)
         self.report()
 
-    def joined(self, points: Sequence[StagePoint]) -> np.ndarray:
-        """The point of the whole chain in which Q_(k-1) is rho_k times Q_k."""
+    def joined(self, points: Sequence[StagePoint]) -> tuple[np.ndarray, list[float]]:
+        """The point of the whole chain in which Q_(k-1) is rho_k times Q_k, and q by stage, where Q_k = q I."""
+        levels = []
         x, cones = np.zeros(self.cones.unknowns), self.cones
         level = 1.0
         if self.problem.head is not None:
@@ -116,9 +121,10 @@ class _Run:
             own, found = cones.multipliers[k], points[k].multipliers
             if own is not None and found is not None:
                 x[own] = level * found
+            levels.append(level)
             level *= points[k].rho
         x[0] = level
-        return x
+        return x, levels[::-1]
 
     @property
     def out_of_time(self) -> bool:
@@ -127,7 +133,7 @@ class _Run:
     def alone(self, stage: StageData, formula: StagePoint) -> StagePoint:
         """The stage's least gain, roughly."""
         cones = chain_cones(DissipationProblem((stage,), None))
-        problem = cones.problem(map)
+        problem = cones.problem(_CAP * formula.rho, [_limit(formula)], map)
         x = np.concatenate([[formula.rho], *(p[np.triu_indices(len(p))] for p in formula.storages),
                             [] if formula.multipliers is None else formula.multipliers])
         m = problem.matrices(x)
@@ -141,12 +147,10 @@ class _Run:
 
     def iterate(self, max_iterations: int) -> Status:
         """From the stages' own gains on, multiplied, to the optimum."""
-        start = self.joined(list(self.pool.map(self.alone, self.problem.stages, self.formulas)))
-        problem = self.cones.problem(self.pool.map)
+        start, levels = self.joined(list(self.pool.map(self.alone, self.problem.stages, self.formulas)))
+        limits = [level * _limit(formula) for level, formula in zip(levels, self.formulas, strict=True)]
+        problem = self.cones.problem(_CAP * start[0], limits, self.pool.map)
         m = problem.matrices(start)
-        if m is None:
-            start = self.best
-            m = problem.matrices(start)
         if m is None:
             return Status.STALLED
         point = problem.central(start, m)
@@ -193,6 +197,13 @@ class _Run:
             detail=self.failure,
             history=tuple(self.history),
         )
+
+
+def _limit(formula: StagePoint) -> float:
+    """Far beyond what a stage needs with Q_k = I."""
+    parts = [np.ones(1), *map(np.diagonal, formula.storages)]
+    parts += [] if formula.multipliers is None else [formula.multipliers]
+    return _FAR * float(np.concatenate(parts).max())
 
 
 def _put(x: np.ndarray, metric: Metric, value: np.ndarray) -> None:

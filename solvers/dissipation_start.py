@@ -1,7 +1,8 @@
 r"""Storages, multipliers and metrics by formulas: a strictly feasible point of every dissipation inequality.
 
-With Q_k = I and lam_i = gain, the answer z is eliminated, which leaves N = -sum_i kappa_i v_i v_i^T on (x, u). The
-states are then eliminated in the order of their axes: with N_a <= 0 the block of x_a and e the norm of N, the storage
+With Q_k = I and lam_i = gain, the answer z is eliminated, which leaves N = -sum_i kappa_i v_i v_i^T on (x, u). Then
+states are eliminated, first the axis which the other does not depend on: with N_a <= 0 the block of x_a and e the norm
+of N, the storage
 
     P_a = A_a^T P_a A_a + W,    W = -2 N_a + e I,
 
@@ -10,6 +11,7 @@ eigenvalue. It needs A to have its spectrum in the open unit disc, and x_a^+ to 
 """
 
 import dataclasses
+import itertools
 
 import numpy as np
 
@@ -39,12 +41,13 @@ def stage_start(stage: StageData) -> StagePoint | None:
     rest = -(v.T * weight) @ v
     size = float(np.linalg.norm(rest, 2)) or 1.0
     ahead = np.hstack([stage.A, stage.B])
-    storages = []
-    for part in stage.blocks:
+    storages = {}
+    for k in _order(stage):
+        part = stage.blocks[k]
         storage = storage_of(stage.A[part, part], size * np.eye(part.stop - part.start) - 2 * rest[part, part])
         if storage is None:
             return None
-        storages.append(storage)
+        storages[k] = storage
         rest = rest - ahead[part].T @ storage @ ahead[part]
         rest[part, part] += storage
         block = rest[part, part]
@@ -58,7 +61,14 @@ def stage_start(stage: StageData) -> StagePoint | None:
     if not np.all(np.isfinite(rest)):
         return None
     rho = _SLACK * max(-float(np.linalg.eigvalsh(rest[states:, states:])[0]), 0.0)
-    return StagePoint(rho or size * np.finfo(float).eps, tuple(storages), multipliers)
+    return StagePoint(rho or size * np.finfo(float).eps, tuple(storages[k] for k in sorted(storages)), multipliers)
+
+
+def _order(stage: StageData) -> list[int]:
+    """The blocks, those first whose states the others do not depend on."""
+    order = list(range(len(stage.blocks)))
+    below = any(np.any(stage.A[later, earlier]) for earlier, later in itertools.combinations(stage.blocks, 2))
+    return order[::-1] if below else order
 
 
 def storage_of(A: np.ndarray, W: np.ndarray) -> np.ndarray | None:

@@ -25,6 +25,8 @@ _INTERIOR = 1 - 1e-3
 # By how much each step of the recursion keeps more than the next one takes, and the constant part.
 _SLACK = 1.3
 _GROWTH = 1.05
+# The larger the multiplier of an answer that is always zero, the less is lost by what reads it: optimal is infinity.
+_SILENT = 2.0**30
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -190,7 +192,7 @@ def scale_family(family: Family) -> ScaledFamily:
             readers = sum(bool(constraint.maps.keys() & c.maps.keys()) for c in family.constraints[k:])
             taken = -2 * low * high / (delta * steepest)
             multiplier *= _INTERIOR * min(1.0, 1 / (taken * (2 + readers)))
-        start.append(np.full(constraint.multipliers, multiplier))
+        start.append(np.where(_silent(constraint), _SILENT, 1.0) * multiplier)
         maps = {j: w * 2.0 ** (exponents[j] - exponents[k]) for j, w in constraint.maps.items()}
         constraints.append(dataclasses.replace(constraint, maps=maps))
         cut, alive = _advance(family, cut, alive, a, multiplier, constraint, k, last_use)
@@ -206,6 +208,13 @@ def scale_family(family: Family) -> ScaledFamily:
     metric = head.bound**2 if head else 1.0
     return ScaledFamily(scaled, tuple(exponents), interface, tuple(lam * rho * metric for lam in start),
                         math.sqrt(rho * metric), metric, head)
+
+
+def _silent(constraint: SharedConstraint) -> np.ndarray:
+    """Which multipliers belong to rows that read nothing, so that their answers are zero."""
+    reads = np.any([np.any(a, axis=(0, 2)) for a in constraint.maps.values()], axis=0)
+    result: np.ndarray = np.bincount(constraint.variable, reads, constraint.multipliers) == 0
+    return result
 
 
 def _stack(

@@ -18,7 +18,7 @@ import numpy as np
 import scipy.linalg
 from threadpoolctl import threadpool_limits
 
-from .cone_problem import ConeProblem, Point, positive, total
+from .cone_problem import Bounds, ConeProblem, Point, positive, total
 from .family import Family, ScaledFamily
 from .family_cone import Cone, Metric, Rows
 from .result import Limits, OnProgress, Progress, Solution, Status
@@ -125,7 +125,7 @@ class _Run:
 
     def problem(self, members: np.ndarray) -> ConeProblem:
         """With these members alone; numpy lets threads work at large stacks side by side."""
-        signed = slice(0, self.rho if self.signed else 0)
+        signed = Bounds.below(np.arange(self.rho if self.signed else 0))
         cones = self.all_cones(members)
         return ConeProblem(cones, _Shared(len(cones)), self.rho, signed, self.pool.map)
 

@@ -13,6 +13,7 @@ class Status(enum.Enum):
 
     OPTIMAL = "The bound and the dual bound agree to the tolerance."
     CLOSED_FORM = "The multipliers come from a formula; an optimising solver would tighten the bound."
+    ENOUGH = "The bound that was asked for is reached; an optimising solve would tighten it."
     TIME_LIMIT = "The time limit was reached; the best multipliers so far are returned. Raise `time_limit` to go on."
     INTERRUPTED = "The solve was interrupted; the best multipliers so far are returned."
     ITERATION_LIMIT = "The iteration limit was reached; the best multipliers so far are returned."
@@ -41,16 +42,20 @@ OnProgress = Callable[[Progress], None]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Limits:
-    """When to stop. `tolerance`: relative distance of bound and dual bound; `time_limit`: seconds."""
+    """When to stop. `tolerance`: relative distance of bound and dual bound; `time_limit`: seconds; `enough`: a bound
+    that need not be tightened, which solvers of one inequality stop at."""
 
     tolerance: float = 1e-6
     time_limit: float = math.inf
+    enough: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 < self.tolerance < 1:
             raise ValueError(f"`tolerance` must lie in (0, 1), got {self.tolerance!r}.")
         if not self.time_limit > 0:
             raise ValueError(f"`time_limit` must be positive seconds, got {self.time_limit!r}.")
+        if not self.enough >= 0:
+            raise ValueError(f"`enough` must be a bound of at least 0, got {self.enough!r}.")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -37,10 +37,10 @@ def test_examples(page: Path, slow: bool, tmp_path: Path, monkeypatch: pytest.Mo
         example.evaluate()
 
 
-@pytest.mark.parametrize("page", sorted((ROOT / "docs" / "mathematics").glob("*.md")), ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_formula_names_its_source_and_its_function(page: Path) -> None:
     _, *after = re.split(r"^\$\$.+?\$\$", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
-    assert after
+    assert after or page.parent.name != "mathematics"
     for number, text in enumerate(after, start=1):
         explained = re.split(r"^## ", text, flags=re.MULTILINE)[0]
         assert re.search(r"\bSource: ", explained), f"formula {number}: no source"

@@ -43,6 +43,7 @@ def test_every_folder_of_code_is_a_package(project: dict) -> None:
 def test_the_wheel_holds_code_types_and_models(wheel: list[str]) -> None:
     expected = {f"netgain/{path.relative_to(ROOT).as_posix()}" for name in TOP for path in (ROOT / name).rglob("*.py")}
     expected |= {f"netgain/{name}/py.typed" for name in TOP}
+    expected |= {f"netgain/verify/report/{name}" for name in ("page.html", "style.css")}
     expected |= {f"netgain/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "experiments" / "models").iterdir()}
     assert expected <= set(wheel)
 

@@ -35,6 +35,7 @@ from .cli_options import Model as _Model
 from .cli_options import Quiet as _Quiet
 from .cli_options import TimeLimit as _TimeLimit
 from .cli_options import print_json, read_claim, read_from, require_limits, require_writable, save
+from .cli_report import report
 from .cli_robustness import ROBUSTNESS, check_robustness_file, robustness
 from .cli_stability import STABILITY, check_blocks, stability
 from .doctor import diagnose
@@ -347,6 +348,7 @@ app.command()(flow)
 app.command()(contract)
 app.command()(implicit)
 app.command()(stability)
+app.command()(report)
 app.command()(robustness)
 app.command()(batch)
 

@@ -133,6 +133,8 @@ def _run(request: _Request, jobs: Sequence[Job], journal: Journal, as_json: bool
         progress = BatchProgress(console, quiet, len(jobs), len(jobs) - len(left))
 
         def stopped() -> bool:
+            if interruption:
+                progress.say("stopping: running jobs prove what they have; Ctrl-C again leaves them")
             return bool(interruption)
 
         with progress.running():

@@ -26,6 +26,7 @@ from .outcomes import ExitCode, error_console, fail, failures_explained
 from .robustness.attack import Attack
 from .robustness.certificate import SCHEMA, load_robustness
 from .robustness.check import Finding, check_robustness
+from .robustness.region import Region, RegionShape
 from .robustness.report import DEFAULT_RADII, DEFAULT_TOLERANCE
 from .robustness.report import robustness as certify
 from .robustness.samples import SamplesError, read_samples
@@ -52,6 +53,14 @@ def robustness(
     scale: Annotated[float, typer.Option(help="What inputs are divided by, such as 255 for bytes.")] = 1.0,
     radii: Annotated[str, typer.Option(help="Of the curve, with commas between; in units of the input.")] = _RADII,
     mode: Annotated[Mode | None, typer.Option(help="How multipliers are shared.", show_default="auto")] = None,
+    local: Annotated[
+        int, typer.Option(min=0, help="Of how many samples slopes on their own balls are tried: larger radii, slower.")
+    ] = 0,
+    radius: Annotated[
+        float | None, typer.Option(help="With --local: also bounds L on a region of this radius around each of them.",
+                                   show_default="no region"),
+    ] = None,
+    region: Annotated[RegionShape, typer.Option(help="What --radius is of: l2 or l_inf.")] = RegionShape.BALL,
     attack_steps: Annotated[int, typer.Option(min=1, help="Projected gradient steps of an attack.")] = 40,
     attack_restarts: Annotated[int, typer.Option(min=1, help="Attacks on a sample at each radius.")] = 4,
     as_json: Json = False,
@@ -71,6 +80,10 @@ def robustness(
         require_limits(tolerance, time_limit)
         if not 0 < scale < math.inf:
             raise typer.BadParameter(f"{scale} is not a positive number.", param_hint="--scale")
+        if radius is not None and not (0 < radius < math.inf and local):
+            why = "it needs --local, the number of samples" if not local else f"{radius} is not a positive number"
+            raise typer.BadParameter(f"{why}.", param_hint="--radius")
+        around = None if radius is None else Region(region, radius)
         target = certificate or Path(f"{model.stem}.robustness.json")
         require_writable(target, model, named=certificate is not None)
         display = Display(error_console(), quiet)
@@ -82,8 +95,8 @@ def robustness(
                                            labels=labels, limit=limit, scale=scale)
                 except SamplesError as error:
                     fail(ExitCode.USAGE, error)
-                report = certify(graph, samples, levels, mode=mode, seed=seed, on_stage=display.say,
-                                 limits=Limits(tolerance=tolerance, time_limit=time_limit),
+                report = certify(graph, samples, levels, mode=mode, local=local, region=around, seed=seed,
+                                 on_stage=display.say, limits=Limits(tolerance=tolerance, time_limit=time_limit),
                                  attack=Attack(steps=attack_steps, restarts=attack_restarts, seed=seed))
             interruption.shielded = True
             written, trouble = save(report.certificate, target)

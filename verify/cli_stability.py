@@ -93,7 +93,7 @@ def check_blocks(path: Path, model: Path, as_json: bool) -> None:
     verdict = check_stability(claim, network)
     digest = network.graph().digest
     if as_json:
-        print_json(stability_check_json(claim, digest, verdict))
+        print_json(stability_check_json(claim, digest, verdict, alone=len(network.parts) == 1))
     elif verdict.proved:
         show_stability_verdict(result_console(), network.name, claim, verdict)
     if not verdict.proved:

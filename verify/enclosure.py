@@ -45,6 +45,10 @@ class Enclosure:
         return self.mid.shape
 
     @property
+    def ndim(self) -> int:
+        return self.mid.ndim
+
+    @property
     def is_zero(self) -> bool:
         return not (np.any(self.mid) or np.any(self.rad))
 

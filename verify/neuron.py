@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import time
 from typing import Protocol
 
 import numpy as np
@@ -11,7 +12,7 @@ from netgain.solvers.closed_form import ClosedForm, Scaled, compress, norm_produ
 from netgain.solvers.dual_scaling import DualScaling
 from netgain.solvers.interior_point import InteriorPoint
 from netgain.solvers.loop import NoMetricError
-from netgain.solvers.result import Cost, Limits, OnProgress, Solution
+from netgain.solvers.result import Cost, Limits, OnProgress, Solution, Status
 from netgain.solvers.structure import structure
 
 from .certificate import Certificate
@@ -38,12 +39,14 @@ class Solver(Protocol):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Neuron:
-    """A network as one inequality. `rows`: of the graph; `scaled`: what solvers are given; `solver`: who will be."""
+    """A network as one inequality. `rows`: of the graph; `scaled`: what solvers are given; `solver`: who will be;
+    `asked`: whether by somebody's choice."""
 
     graph: Graph
     rows: Rows
     scaled: Scaled
     solver: Solver
+    asked: bool = False
 
     @property
     def mode(self) -> Mode:
@@ -70,7 +73,7 @@ class Neuron:
         chosen = solver or self.solver
         needed = chosen.memory(self.scaled)
         if fits(needed):
-            return dataclasses.replace(self, solver=chosen)
+            return dataclasses.replace(self, solver=chosen, asked=solver is not None)
         text = (f"{chosen} would need {gibibytes(needed)} for {self.scaled.inequality.multipliers} multipliers; "
                 f"{gibibytes(available_memory())} are free.")
         if solver is None:
@@ -81,7 +84,16 @@ class Neuron:
         raise TooLargeError(f"{text} These solvers fit: {names}; without a choice (--solver auto) the first is used.")
 
     def solve(self, limits: Limits, on_progress: OnProgress | None) -> Solution:
-        return self.solver.solve(self.scaled, limits, on_progress)
+        """The solver's solution; of the default one, if it stalls, the better of it and the interior-point method's."""
+        begin = time.perf_counter()
+        solution = self.solver.solve(self.scaled, limits, on_progress)
+        other = InteriorPoint()
+        stalled = isinstance(self.solver, DualScaling) and solution.status is Status.STALLED
+        if self.asked or not stalled or not fits(other.memory(self.scaled)):
+            return solution
+        left = max(limits.time_limit - (time.perf_counter() - begin), 1e-3)
+        second = other.solve(self.scaled, dataclasses.replace(limits, time_limit=left), on_progress)
+        return second if second.status.has_multipliers and second.bound <= solution.bound else solution
 
     def closed_form(self) -> Solution:
         return ClosedForm().solve(self.scaled, Limits())

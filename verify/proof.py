@@ -11,7 +11,7 @@ from netgain.solvers.result import Solution
 from .certificate import Certificate
 from .check import check
 
-_INFLATIONS = tuple(10.0**-k for k in range(11, 0, -1))
+INFLATIONS = tuple(10.0**-k for k in range(11, 0, -1))
 # Decided in balls only where double precision would cost more than this, and where they take minutes at most.
 _WORTH_BALLS = 1e-6
 _LARGEST_IN_BALLS = 1500
@@ -29,17 +29,19 @@ def prove(graph: Graph, scaled: Scaled, solution: Solution) -> Certificate | Non
     """
     affordable = sum(scaled.inequality.sizes) <= _LARGEST_IN_BALLS
     gap = 1 - solution.dual_bound / solution.bound if 0 < solution.dual_bound < solution.bound else 0.0
-    ladder = [inflation for inflation in _INFLATIONS if inflation >= _SHARE_OF_GAP * gap]
+    ladder = [inflation for inflation in INFLATIONS if inflation >= _SHARE_OF_GAP * gap]
     worth_balls = min(inflation for inflation in ladder if inflation >= _WORTH_BALLS)
+    digest = graph.digest
     for inflation in ladder:
-        candidate = _candidate(graph, scaled, solution, inflation)
-        verdict = check(candidate, graph, balls=affordable and inflation == worth_balls)
+        own = candidate(digest, scaled, solution, inflation)
+        verdict = check(own, graph, balls=affordable and inflation == worth_balls)
         if verdict.proved:
-            return dataclasses.replace(candidate, arithmetic=verdict.arithmetic, seconds=verdict.seconds)
+            return dataclasses.replace(own, arithmetic=verdict.arithmetic, seconds=verdict.seconds)
     return None
 
 
-def _candidate(graph: Graph, scaled: Scaled, solution: Solution, inflation: float) -> Certificate:
+def candidate(digest: str, scaled: Scaled, solution: Solution, inflation: float) -> Certificate:
+    """The mixture for one inflation, as a certificate for the network of this digest; not proved."""
     with np.errstate(over="ignore"):  # an absurd bound is for the checker to refuse
         gain = float(np.ldexp(solution.bound, -scaled.output_exponent))
     start = 1.1 * scaled.bound**2
@@ -52,7 +54,7 @@ def _candidate(graph: Graph, scaled: Scaled, solution: Solution, inflation: floa
     least = float(np.finfo(np.float64).tiny) if scaled.bound > 0 else 0.0
     return Certificate(
         value=max(float(np.nextafter(solution.bound * (1 + inflation), math.inf)), least) if least else 0.0,
-        digest=graph.digest,
+        digest=digest,
         multipliers=multipliers,
         exponents=scaled.exponents,
         output_exponent=scaled.output_exponent,

@@ -1,6 +1,7 @@
 """What is compared: our solvers and modes, the conic backends and the peers, each with the module it needs."""
 
 import dataclasses
+import functools
 import importlib.util
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
@@ -91,7 +92,8 @@ CONTENDERS = (
     _sharing("spectral", spectral),
     _sharing("spectral, Clarabel", _spectral_by(Backend.CLARABEL), Backend.CLARABEL),
     _sharing("spectral, SCS", _spectral_by(Backend.SCS), Backend.SCS),
-    _sharing("roesser, Clarabel", roesser, Backend.CLARABEL),
+    _sharing("roesser", roesser),
+    _sharing("roesser, Clarabel", functools.partial(roesser, backend=Backend.CLARABEL), Backend.CLARABEL),
     _peer("SDPA, one block", Sdpa(Form.ONE_BLOCK)),
     _peer("SDPA, chain", Sdpa(Form.CHAIN)),
     _peer("ECLipsE", Eclipse("ECLipsE")),

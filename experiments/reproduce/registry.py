@@ -11,12 +11,10 @@ from .table import Source, Table
 class Needs:
     """What a run without `--weights` takes.
 
-    **Attributes:** `data`: in words, empty if none; `mnist`: whether `--data` is read; `extras`: of this package;
-    `minutes`: of one core; `memory`: in GB.
+    **Attributes:** `data`: in words, empty if none; `extras`: of this package; `minutes`: of one core; `memory`: in GB.
     """
 
     data: str = ""
-    mnist: bool = False
     extras: tuple[str, ...] = ()
     minutes: float = 1.0
     memory: float = 1.0
@@ -49,13 +47,25 @@ def entries() -> dict[str, Entry]:
     """All entries by name, in the order they are listed."""
     from .entries import (
         contractivity_chi,
+        contractivity_mnist,
+        glipsdp_depth,
         glipsdp_digits,
+        glipsdp_versatility,
+        lben_mnist,
+        nais_mnist,
+        nemon_mnist,
         unreproducible,
     )
 
     found = (
         glipsdp_digits.ENTRY,
+        glipsdp_depth.ENTRY,
+        glipsdp_versatility.ENTRY,
         contractivity_chi.ENTRY,
+        contractivity_mnist.ENTRY,
+        nemon_mnist.ENTRY,
+        lben_mnist.ENTRY,
+        nais_mnist.ENTRY,
 
         *unreproducible.ENTRIES,
     )

@@ -6,12 +6,14 @@ backward, as (1 - a) I + a A^T D is the transpose of (1 - a) I + a D A. No itera
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
 from torch import nn
 
+from .implicit_geometry import Dense, Geometry
 from .implicit_recipe import Method
 
 Activation = Callable[[torch.Tensor], torch.Tensor]
@@ -117,33 +119,46 @@ class ImplicitClassifier(nn.Module):  # type: ignore[misc]
     - `norm`: rows of T shrunk to |A|_inf <= r (El Ghaoui et al., arXiv 1908.06315);
     - `plain`: A = T, nothing proved of it.
 
-    **Arguments:** `level`: m, k or r.
+    **Arguments:** `size`: n; `level`: m, k or r; `geometry`: how parameters make the matrices T, P, S and B, by default
+    entry by entry.
     """
 
     def __init__(self, method: Method, inputs: int, size: int, outputs: int, level: float,
-                 generator: torch.Generator) -> None:
+                 generator: torch.Generator, geometry: Geometry | None = None) -> None:
         super().__init__()
         self.method, self.level, self.failures = method, level, list[float]()
+        self.geometry: Geometry = geometry or Dense(inputs, size)
 
-        def uniform(rows: int, columns: int) -> nn.Parameter:
-            return nn.Parameter((2 * torch.rand(rows, columns, generator=generator) - 1) / columns**0.5)
+        def uniform(*shape: int) -> nn.Parameter:
+            return nn.Parameter((2 * torch.rand(*shape, generator=generator) - 1) / math.prod(shape[1:])**0.5)
 
-        self.T, self.B, self.C = uniform(size, size), uniform(size, inputs), uniform(outputs, size)
-        self.d = nn.Parameter(torch.zeros(size), requires_grad=method is Method.NEMON)
-        self.S = nn.Parameter(uniform(size, size).detach(), requires_grad=method is Method.MON)
-        self.b, self.c = nn.Parameter(torch.zeros(size)), nn.Parameter(torch.zeros(outputs))
+        self.T, self.B = uniform(*self.geometry.square), uniform(*self.geometry.injection)
+        self.C = uniform(outputs, self.geometry.neurons)
+        self.d = nn.Parameter(torch.zeros(self.geometry.units), requires_grad=method is Method.NEMON)
+        self.S = nn.Parameter(uniform(*self.geometry.square).detach(), requires_grad=method is Method.MON)
+        self.b, self.c = nn.Parameter(torch.zeros(self.geometry.units)), nn.Parameter(torch.zeros(outputs))
 
     def matrix(self) -> torch.Tensor:
         """A."""
-        identity = torch.eye(len(self.T), dtype=self.T.dtype)
+        T = self.geometry.squared(self.T)
+        identity = torch.eye(len(T), dtype=T.dtype)
         if self.method is Method.NEMON:
-            w = torch.exp(self.d)
-            return self.level * identity + self.T * w / w[:, None] - torch.diag(self.T.abs().sum(1))
+            w = self.geometry.spread(torch.exp(self.d))
+            return self.level * identity + T * w / w[:, None] - torch.diag(self.geometry.row_sums(self.T))
         if self.method is Method.MON:
-            return (1 - self.level) * identity - self.T.T @ self.T + self.S - self.S.T
+            S = self.geometry.squared(self.S)
+            return (1 - self.level) * identity - T.T @ T + S - S.T
         if self.method is Method.NORM:
-            return self.T * (self.level / self.T.abs().sum(1, keepdim=True).clamp_min(self.level))
-        return self.T
+            return T * (self.level / T.abs().sum(1, keepdim=True).clamp_min(self.level))
+        return T
+
+    def injection(self) -> torch.Tensor:
+        """B."""
+        return self.geometry.injected(self.B)
+
+    def offset(self) -> torch.Tensor:
+        """b."""
+        return self.geometry.spread(self.b)
 
     def iteration(self, A: torch.Tensor) -> Iteration:
         """The iteration that is guaranteed to converge for this A; for `plain` none is."""
@@ -152,7 +167,7 @@ class ImplicitClassifier(nn.Module):  # type: ignore[misc]
                 return PeacemanRachford(1.0 / max(1.0, float(torch.linalg.matrix_norm(A, 2)) / 2))
             if self.method is Method.PLAIN:
                 return AverageIteration(0.5, most=100, failures=self.failures)
-            eta = torch.exp(-self.d)
+            eta = self.geometry.spread(torch.exp(-self.d))
             diagonal = torch.diagonal(A)
             beside = (A.abs() @ eta) / eta - diagonal.abs()
             above, below = (float((sign * diagonal + beside).max().clamp_min(0)) for sign in (1, -1))
@@ -160,7 +175,7 @@ class ImplicitClassifier(nn.Module):  # type: ignore[misc]
 
     def forward(self, u: torch.Tensor) -> torch.Tensor:
         A = self.matrix()
-        x = equilibrium(A, torch.addmm(self.b, u, self.B.T), self.iteration(A))
+        x = equilibrium(A, torch.addmm(self.offset(), u, self.injection().T), self.iteration(A))
         return torch.addmm(self.c, x, self.C.T)
 
     def worst_logits(self, lower: torch.Tensor, upper: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -168,9 +183,10 @@ class ImplicitClassifier(nn.Module):  # type: ignore[misc]
         A = self.matrix()
         N = A.clamp_max(0) * (1 - torch.eye(len(A), dtype=A.dtype))
         embedded = torch.cat([torch.cat([A - N, N], 1), torch.cat([N, A - N], 1)])
-        positive, negative = self.B.clamp_min(0), self.B.clamp_max(0)
+        B, b = self.injection(), self.offset()
+        positive, negative = B.clamp_min(0), B.clamp_max(0)
         c = torch.cat([lower @ positive.T + upper @ negative.T, upper @ positive.T + lower @ negative.T], 1)
-        x = equilibrium(embedded, c + torch.cat([self.b, self.b]), self.iteration(A))
+        x = equilibrium(embedded, c + torch.cat([b, b]), self.iteration(A))
         low, high = x.chunk(2, dim=1)
         rows = self.C - self.C[labels][:, None]
         worst = rows.clamp_min(0) @ high[..., None] + rows.clamp_max(0) @ low[..., None]
@@ -180,13 +196,13 @@ class ImplicitClassifier(nn.Module):  # type: ignore[misc]
         """max of |C| (I - A^M)^-1 |B| 1, the l_inf bound of the Metzler majorant A^M; where mu_eta(A) < 1 it exists."""
         A = self.matrix()
         off = A.abs() * (1 - torch.eye(len(A), dtype=A.dtype))
-        z = torch.linalg.solve(torch.diag(1 - torch.diagonal(A)) - off, self.B.abs().sum(1))
+        z = torch.linalg.solve(torch.diag(1 - torch.diagonal(A)) - off, self.injection().abs().sum(1))
         bound: torch.Tensor = (self.C.abs() @ z).max()
         return bound
 
     def surrogate(self) -> torch.Tensor:
         """(|B|^2 + |C|^2) / (2 (1 - max(m, 0))) in the weighted norms, at least the bound |C| |B| / (1 - max(m, 0))."""
-        eta = torch.exp(-self.d)
-        norms: torch.Tensor = (self.B.abs().sum(1) / eta).max() ** 2 + (self.C.abs() @ eta).max() ** 2
+        eta = self.geometry.spread(torch.exp(-self.d))
+        norms: torch.Tensor = (self.injection().abs().sum(1) / eta).max() ** 2 + (self.C.abs() @ eta).max() ** 2
         halved: torch.Tensor = norms / (2 * (1 - max(self.level, 0.0)))
         return halved

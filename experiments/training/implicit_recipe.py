@@ -33,13 +33,18 @@ _LEVELS = {Method.NEMON: 0.0, Method.MON: 1.0, Method.NORM: 0.95, Method.PLAIN: 
 class ImplicitRecipe:
     """What to train, and how.
 
-    **Attributes:** `level`: what bounds A, see `ImplicitClassifier`; by default that of the method; `penalty` and
-    `weight`: what is added to the loss; `radius`: of boxes around images; `share`: what worst cases over these boxes,
-    by interval reachability, come to count for in the loss; both grow from zero during the second quarter of training.
+    **Attributes:** `channels`: of convolutions instead of `size` neurons with weights of their own, 0 for the latter;
+    their kernels have `kernel` pixels a side, at every `stride`-th pixel; `level`: what bounds A, see
+    `ImplicitClassifier`; by default that of the method; `penalty` and `weight`: what is added to the loss; `radius`: of
+    boxes around images; `share`: what worst cases over these boxes, by interval reachability, come to count for in the
+    loss; both grow from zero during the second quarter of training.
     """
 
     method: Method = Method.NEMON
     size: int = 100
+    channels: int = 0
+    kernel: int = 3
+    stride: int = 4
     level: float | None = None
     penalty: Penalty = Penalty.MAJORANT
     weight: float = 0.0
@@ -54,6 +59,9 @@ class ImplicitRecipe:
         if min(self.size, self.epochs, self.batch) < 1:
             raise ValueError(f"`size`, `epochs` and `batch` must be at least 1, got {self.size}, {self.epochs}, "
                              f"{self.batch}.")
+        if self.channels < 0 or self.kernel < 1 or not self.kernel % 2 or self.stride < 1:
+            raise ValueError("`channels` must not be negative, `kernel` must be odd and `stride` at least 1, got "
+                             f"{self.channels}, {self.kernel}, {self.stride}.")
         if not self.rate > 0 or not self.weight >= 0 or not self.radius >= 0 or not 0 <= self.share <= 1:
             raise ValueError("`rate` must be positive, `weight` and `radius` must not be negative and `share` must lie "
                              f"in [0, 1], got {self.rate}, {self.weight}, {self.radius}, {self.share}.")

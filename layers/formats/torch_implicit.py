@@ -7,6 +7,8 @@ any common prefix, as `mon.linear_module.`, these are known, all with B = `U.wei
 - `A.weight` (F) and `B.weight` (S), MON (arXiv 2006.08591): A = (1 - m) I - F^T F + S - S^T;
 - `V.weight`, `S.weight` and `psi`, LBEN (arXiv 2010.01732): A = I - diag(e^psi) (V^T V + m I + S^T - S);
 - `Wp`: A itself;
+- `A.weight`, `B.weight`, `g` and `h`, or `A.weight` and `g`, of four axes: convolutional MON and NEMON, see
+  `torch_convolutional`;
 - those of LBEN with `B.weight`, `B.bias`, `G.weight` and `G.bias` for B, b, C and c, LBEN with a bound: with
   P = diag(e^psi), A = I - P ((C^T C + P^-1 B B^T P^-1) / (2 gamma) + V^T V + m I + S^T - S).
 
@@ -14,9 +16,10 @@ C and c are `Wout.weight` and `Wout.bias` but for the last. m and gamma are no p
 
     torch.save({"state_dict": model.state_dict(), "m": 0.1, "gamma": 1.0, "activation": "relu"}, path)
 
-with `gamma` where it is needed and `activation` (see `perceptron.activation_named`) `relu` if missing, or, where no m
-is needed, the state dict alone. Files are opened with `weights_only=True`, which runs no code from them. A is computed
-in float64, with its rounding errors; what is proved is proved of this A.
+with `gamma` where it is needed, `activation` (see `perceptron.activation_named`) `relu` if missing, and for
+convolutions `image`, (rows, columns), or, where no m is needed, the state dict alone. Files are opened with
+`weights_only=True`, which runs no code from them. A is computed in float64, with its rounding errors; what is proved is
+proved of this A.
 """
 
 import pickle
@@ -30,10 +33,13 @@ from ..errors import ModelError, ShapeError
 from ..graph import Graph
 from ..layer import parameter
 from .npz_implicit import implicit_activation, implicit_network
+from .torch_convolutional import FORMS as CONVOLUTIONAL
+from .torch_convolutional import OPTIONS as CONVOLUTIONAL_OPTIONS
+from .torch_convolutional import convolutional_network
 
 _Arrays = dict[str, np.ndarray]
 
-_OPTIONS = {"state_dict", "m", "gamma", "activation"}
+_OPTIONS = {"state_dict", "m", "gamma", "activation"} | CONVOLUTIONAL_OPTIONS
 _READOUT = {"Wout.weight", "Wout.bias"}
 # By keys without the injection and the readout: names as in the table above.
 _FORMS = {
@@ -42,7 +48,7 @@ _FORMS = {
     frozenset({"V.weight", "S.weight", "psi"}): "LBEN",
     frozenset({"Wp"}): "free",
     frozenset({"V.weight", "S.weight", "psi", "B.weight", "B.bias", "G.weight", "G.bias"}): "LBEN with a bound",
-}
+} | CONVOLUTIONAL
 
 
 def load_torch(path: Path) -> Graph:
@@ -55,16 +61,19 @@ def load_torch(path: Path) -> Graph:
     try:
         given, options = (content["state_dict"], content) if "state_dict" in content else (content, {})
         if unknown := sorted(set(map(str, options)) - _OPTIONS):
-            raise ModelError(f"keys not understood beside `state_dict`: {', '.join(unknown)}; known are m, gamma and "
-                             "activation.")
+            raise ModelError(f"keys not understood beside `state_dict`: {', '.join(unknown)}; known are m, gamma, "
+                             "activation, image, pool and shift.")
         arrays = _arrays(given)
         form, arrays = _form(arrays)
-        values = _network(form, arrays, options)
         text = options.get("activation", "relu")
         if not isinstance(text, str):
             raise ModelError(f"`activation` must be a string, got {text!r}.")
         activation = implicit_activation(text) if "activation" in options else Relu()
-        return implicit_network(values, activation, path.stem)
+        if form in CONVOLUTIONAL.values():
+            return convolutional_network(form, arrays, _number(options, "m", form), options, activation, path.stem)
+        if beside := sorted(set(options) & CONVOLUTIONAL_OPTIONS):
+            raise ModelError(f"{', '.join(beside)}: an option of convolutions, and these are parameters of {form}.")
+        return implicit_network(_network(form, arrays, options), activation, path.stem)
     except ModelError as error:
         raise type(error)(f"{path}: {error}") from None
 

@@ -46,15 +46,16 @@ def images(job, tmp_path) -> Job:
 
 
 def test_modes_are_proved_and_ordered(images):
-    names = ("interior point", "spectral", "spectral, Clarabel", "roesser, Clarabel")
+    names = ("interior point", "spectral", "spectral, Clarabel", "roesser", "roesser, Clarabel")
     records = {name: launch(dataclasses.replace(images, contender=name)) for name in names}
     for record in records.values():
         assert record.outcome is Outcome.DONE, record.detail
         assert record.proved == pytest.approx(record.bound, rel=1e-4)
-    neuron, spectral, conic, roesser = (record.proved for record in records.values())
+    neuron, spectral, conic, roesser, by_backend = (record.proved for record in records.values())
     assert neuron <= spectral * (1 + 1e-5)
     assert spectral == pytest.approx(conic, rel=1e-5)
     assert spectral <= roesser * (1 + 1e-5)
+    assert roesser == pytest.approx(by_backend, rel=1e-4)
 
 
 def test_modes_do_not_apply_to_every_network(images):

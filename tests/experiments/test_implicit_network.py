@@ -24,7 +24,7 @@ from netgain.experiments.training.implicit_layer import (  # noqa: E402
     equilibrium,
 )
 from netgain.experiments.training.implicit_network import main, save_implicit, train_implicit  # noqa: E402
-from netgain.experiments.training.implicit_report import RADII, measure, table  # noqa: E402
+from netgain.experiments.training.implicit_report import RADII, RADII_2, measure, table  # noqa: E402
 
 
 def classifier(method: str, level: float, seed: int = 0) -> ImplicitClassifier:
@@ -144,7 +144,8 @@ def blobs():
 
 @pytest.mark.parametrize("change", [
     {}, {"weight": 1e-3}, {"weight": 1e-3, "penalty": Penalty.SURROGATE}, {"radius": 0.05}, {"method": Method.MON},
-    {"method": Method.NORM}, {"method": Method.PLAIN}], ids=str)
+    {"method": Method.NORM}, {"method": Method.PLAIN}, {"channels": 2, "stride": 1, "weight": 1e-4},
+    {"channels": 2, "stride": 1, "method": Method.MON}], ids=str)
 def test_training_and_what_is_proved(change, blobs, tmp_path):
     recipe = ImplicitRecipe(size=8, epochs=6, batch=20, rate=1e-2, **change)
     losses = []
@@ -158,6 +159,9 @@ def test_training_and_what_is_proved(change, blobs, tmp_path):
         assert found["pgd"][radius] <= found["fgsm"][radius] + 0.02
         for kind in ("certified_boxes", "certified_gains"):
             assert found[kind] is None or found[kind][radius] <= found["pgd"][radius]
+    for radius in map(str, RADII_2 if found.get("certified_2") else ()):
+        assert found["certified_2"][radius] <= found["pgd_2"][radius]
+    assert found.get("certified_2") or found["bound_2"] is None
     if found["bound_2"] is not None and "not_converged" not in found:
         assert found["witness_2"] <= found["bound_2"]
         assert found["witness_inf"] <= found["bound_inf"]
@@ -191,7 +195,7 @@ def test_penalties_and_boxes_do_what_they_are_for(blobs):
 @pytest.mark.parametrize("settings", [
     {"size": 0}, {"rate": 0.0}, {"weight": -1.0}, {"share": 1.5}, {"method": Method.MON, "weight": 1.0},
     {"method": Method.PLAIN, "radius": 0.1}, {"level": 1.0}, {"method": Method.NORM, "level": 0.0},
-    {"method": Method.MON, "level": 0.0}])
+    {"method": Method.MON, "level": 0.0}, {"channels": -1}, {"channels": 2, "kernel": 2}, {"channels": 2, "stride": 0}])
 def test_impossible_recipes(settings):
     with pytest.raises(ValueError, match="must"):
         ImplicitRecipe(**settings)

@@ -32,9 +32,10 @@ def components(x: np.ndarray, strides: tuple[int, int]) -> np.ndarray:
 
 @pytest.mark.parametrize("kernel", [(1, 1), (3, 3), (2, 3), (4, 1), (1, 3), (5, 4)])
 @pytest.mark.parametrize("strides", [(1, 1), (2, 2), (2, 3), (3, 1)])
-def test_realisation_answers_like_the_convolution(kernel: tuple[int, int], strides: tuple[int, int]) -> None:
+@pytest.mark.parametrize("out", [1, 3, 50])
+def test_realisation_answers_like_the_convolution(kernel: tuple[int, int], strides: tuple[int, int], out: int) -> None:
     rng = np.random.default_rng(0)
-    weight = rng.normal(size=(3, 2, *kernel))
+    weight = rng.normal(size=(out, 2, *kernel)) * (rng.random((out, 2, *kernel)) < 0.9)
     layer = Convolution(weight, strides=strides)
     stencil = layer.stencil(0, ((2, 6 * strides[0] + kernel[0], 6 * strides[1] + kernel[1]),))
     system = realise_stencil(stencil)
@@ -58,6 +59,17 @@ def test_a_state_holds_no_more_than_is_read() -> None:
     assert realise_stencil(layer.stencil(0, ((2, 8, 8),))).states == (4, 2 * 2)
     same = Convolution(weight, padding=((1, 1), (1, 1)))
     assert realise_stencil(same.stencil(0, ((2, 8, 8),))).states == (2 * 4, 2 * 2)
+
+
+@pytest.mark.parametrize(("out", "channels", "states"), [
+    (9, 9, (2 * 9, 2 * 9)),  # sums of two rows, inputs of two columns
+    (30, 2, (2 * 3 * 2, 2 * 2)),  # (x2, u) of two rows, inputs of two columns
+    (2, 30, (2 * 2, 2 * 3 * 2)),  # the transpose
+])
+def test_the_fewest_states_are_taken(out: int, channels: int, states: tuple[int, int]) -> None:
+    same = Convolution(np.ones((out, channels, 3, 3)), padding=((1, 1), (1, 1)))
+    system = realise_stencil(same.stencil(0, ((channels, 8, 8),)))
+    assert system.states in (states, states[::-1])
 
 
 @pytest.mark.parametrize(("out", "channels"), [(2, 5), (5, 2)])

@@ -44,7 +44,8 @@ def test_the_json_has_the_documented_keys_and_the_check_agrees():
     content = json.loads(run("robustness", "net.npz", "--data", "data.npz", "--json", *QUICK).stdout)
     assert content.keys() == {
         "schema", "tool", "model", "data", "question", "norm", "units", "mode", "proved", "upper", "pairs",
-        "clean_accuracy", "curve", "samples", "seed", "seconds", "certificate", "interrupted", "notes"}
+        "clean_accuracy", "curve", "samples", "searched_locally", "regions", "seed", "seconds",
+        "certificate", "interrupted", "notes"}
     assert content["schema"] == "netgain-robustness-result/1"
     assert [pair["outputs"] for pair in content["pairs"]] == [[0, 1], [0, 2], [1, 2]]
     assert all(pair["upper"] <= 2**0.5 * content["upper"] * (1 + 1e-12) for pair in content["pairs"])
@@ -55,6 +56,25 @@ def test_the_json_has_the_documented_keys_and_the_check_agrees():
         assert point["certified"] <= point["attacked"]
     checked = json.loads(run("check", content["certificate"], "net.npz", "--json").stdout)
     assert (checked["proved"], checked["outcome"], checked["samples"]) == (True, "proved", 20)
+
+
+def test_local_slopes_raise_radii_and_bound_regions():
+    arguments = ["robustness", "net.npz", "--data", "data.npz", "--limit", "4", *QUICK]
+    arguments += ["--local", "2", "--radius", "0.1"]
+    content = json.loads(run(*arguments, "--json").stdout)
+    assert content["searched_locally"] == 2
+    assert [region["index"] for region in content["regions"]] == [0, 1]
+    for region in content["regions"]:
+        assert (region["shape"], region["radius"]) == ("ball", 0.1)
+        assert region["lower"] <= region["upper"] <= content["upper"]
+    for sample in content["samples"]:
+        assert sample["radius"] >= sample["global_radius"]
+    shown = run(*arguments, "--region", "box")
+    assert shown.exit_code == ExitCode.PROVED
+    assert "L on a box of radius 0.1" in shown.stdout
+    checked = run("check", "net.robustness.json", "net.npz")
+    assert checked.exit_code == ExitCode.PROVED
+    assert "box of radius 0.1; proved" in checked.stdout
 
 
 def test_what_was_tampered_with_is_refused():
@@ -70,6 +90,7 @@ def test_what_was_tampered_with_is_refused():
     (["--radii", "0.1,x"], "--radii"), (["--radii", "-1"], "--radii"), (["--radii", "nan"], "--radii"),
     (["--limit", "0"], "--limit"), (["--scale", "0"], "--scale"), (["--time-limit", "0"], "--time-limit"),
     (["--tolerance", "2"], "--tolerance"), (["--labels", "data.npz"], "holds its own labels"),
+    (["--radius", "0.1"], "--local"), (["--radius", "-1", "--local", "1"], "--radius"), (["--region", "x"], "--region"),
     (["--data", "none.npz"], "No such file"), (["--mode", "other"], "--mode"),
     (["--certificate", "nowhere/c.json"], "cannot be written"),
 ])

@@ -220,3 +220,27 @@ def test_the_least_bound_is_reported(name: str) -> None:
         assert (taken.mode, taken.value) == (Mode.NEURON, closed.value)
         assert ("smaller" in notes.pop()) == (worse is not None)
         assert check(taken, graph).proved
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_branch_that_gives_nothing_is_as_good_as_none(place: int) -> None:
+    """Multipliers of answers that are always zero want to be infinite."""
+    rng = np.random.default_rng(4)
+
+    def build(branch: bool) -> Graph:
+        builder = GraphBuilder()
+        first, last = (Convolution(kernel, padding=((1, 1), (1, 1))) for kernel in kernels[:2])
+        node = builder.add(Relu(), builder.add(first, builder.input((2, 5, 5))))
+        if branch:
+            inner = builder.add(Relu(), builder.add(Convolution(kernels[2], padding=((1, 1), (1, 1))), node))
+            inner = builder.add(Convolution(kernels[3], padding=((1, 1), (1, 1))), inner)
+            node = builder.add(Add((1, 1)), inner, node)
+        return builder.build(builder.add(last, builder.add(Relu(), node)))
+
+    kernels = rng.normal(size=(4, 2, 2, 3, 3)) / 3
+    kernels[2 + place] = 0
+    found, without = (lipschitz(build(branch), mode=Mode.SPECTRAL, lower_bounds=False) for branch in (True, False))
+    assert found.solution.status is Status.OPTIMAL
+    assert found.proved
+    assert found.solution.iterations <= 25
+    assert found.upper == pytest.approx(without.upper, rel=1e-5)

@@ -32,6 +32,8 @@ from .outcome import Outcome, Status
 _LOOK_EVERY = 0.1
 _TAIL = 4000
 _THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "RAYON_NUM_THREADS")
+_PLAIN = {"NO_COLOR": "1", "TYPER_USE_RICH": "0"}
+"""Messages without colours and boxes."""
 
 _BY_CODE = {
     ExitCode.USAGE: Status.USAGE,
@@ -115,7 +117,7 @@ def _command(job: Job, folder: Path) -> list[str]:
 def _watched(
     command: list[str], where: Path, limits: JobLimits, stopped: Callable[[], bool], streams: tuple[int, int]
 ) -> _End:
-    environment = {**os.environ, **dict.fromkeys(_THREADS, str(limits.threads)), "NO_COLOR": "1"}
+    environment = {**os.environ, **_PLAIN, **dict.fromkeys(_THREADS, str(limits.threads))}
     begin = time.monotonic()
     process = subprocess.Popen(command, cwd=where, env=environment, stdin=subprocess.PIPE, stdout=streams[0],
                                stderr=streams[1], process_group=0)

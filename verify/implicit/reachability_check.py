@@ -99,7 +99,7 @@ def proved_state_boxes(A: np.ndarray, B: np.ndarray, b: np.ndarray, activation: 
         least, most = _linear_bounds(matrix, *ends)
         below = _sum_below(low * own, b, least)
         above = -_sum_below(-(high * own), -b, -most)
-        holds = (low <= _values(activation, below)[0]) & (high >= _values(activation, above)[1])
+        holds = (low <= activation_values(activation, below)[0]) & (high >= activation_values(activation, above)[1])
         proved[rows] = np.all(holds, axis=1)
     return proved
 
@@ -157,7 +157,7 @@ def _sum_below(product: np.ndarray, offset: np.ndarray, rest: np.ndarray) -> np.
         return np.asarray(product + offset + rest - (gamma(8) * size + _UNDERFLOW) * _SLACK)
 
 
-def _values(activation: Elementwise, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def activation_values(activation: Elementwise, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Phi(v) from below and from above; NaN where v is not finite."""
     if isinstance(activation, Relu | Clip):  # comparisons only: exact
         exact = np.asarray(activation.value(v))

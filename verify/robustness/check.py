@@ -14,8 +14,10 @@ from netgain.layers import Graph
 
 from ..check import check
 from .certificate import RobustnessCertificate
+from .local_check import radius_proved, region_gain_proved
 from .margins import margins, radii
-from .pairs import constants, pair_graph
+from .outputs import constants, pair_graph
+from .region import LocalError, LocalNetwork
 
 
 class Finding(enum.Enum):
@@ -26,16 +28,18 @@ class Finding(enum.Enum):
     MALFORMED = "The numbers of the certificate do not fit this network, or are negative or not finite."
     CONSTANT_NOT_PROVED = "The multipliers do not prove a claimed Lipschitz constant for these weights."
     RADIUS_NOT_PROVED = "A claimed class or radius does not follow from the constants."
+    REGION_NOT_PROVED = "Slopes or a Lipschitz constant claimed for a region are not proved for these weights."
 
 
 @dataclasses.dataclass(frozen=True)
 class RobustnessVerdict:
-    """`detail`: which claim failed; `constants`, `samples`: how many were proved."""
+    """`detail`: which claim failed; `constants`, `samples`, `regions`: how many were proved."""
 
     finding: Finding
     detail: str
     constants: int
     samples: int
+    regions: int
     seconds: float
 
     @property
@@ -48,8 +52,8 @@ def check_robustness(certificate: RobustnessCertificate, graph: Graph) -> Robust
     begin = time.perf_counter()
     proved = 0
 
-    def verdict(finding: Finding, detail: str = "", samples: int = 0) -> RobustnessVerdict:
-        return RobustnessVerdict(finding, detail, proved, samples, time.perf_counter() - begin)
+    def verdict(finding: Finding, detail: str = "", samples: int = 0, regions: int = 0) -> RobustnessVerdict:
+        return RobustnessVerdict(finding, detail, proved, samples, regions, time.perf_counter() - begin)
 
     if certificate.digest != graph.digest:
         return verdict(Finding.OTHER_MODEL)
@@ -57,25 +61,44 @@ def check_robustness(certificate: RobustnessCertificate, graph: Graph) -> Robust
     if any(j >= classes for _, j in certificate.pairs):
         return verdict(Finding.MALFORMED, f"the network has {classes} outputs, pairs are {sorted(certificate.pairs)}")
     for k, claim in enumerate(certificate.samples):
-        if claim.x.shape != (math.prod(shape),) or not 0 <= claim.predicted < classes or not claim.radius >= 0:
+        if not _is_input(claim.x, shape) or not 0 <= claim.predicted < classes or not claim.radius >= 0:
             return verdict(Finding.MALFORMED, f"sample {k}")
-    named = [("the whole output", certificate.overall, graph)] if certificate.overall else []
-    for what, own, network in named:
-        found = check(own, network)
+    for k, around in enumerate(certificate.regions):
+        if not _is_input(around.x, shape):
+            return verdict(Finding.MALFORMED, f"region {k}")
+    if certificate.overall is not None:
+        found = check(certificate.overall, graph)
         if not found.proved:
-            return verdict(Finding.CONSTANT_NOT_PROVED, f"{what}: {found.outcome.value}")
+            return verdict(Finding.CONSTANT_NOT_PROVED, f"the whole output: {found.outcome.value}")
         proved += 1
     for pair, own in certificate.pairs.items():
         found = check(own, pair_graph(graph, pair))
         if not found.proved:
             return verdict(Finding.CONSTANT_NOT_PROVED, f"outputs {pair[0]} and {pair[1]}: {found.outcome.value}")
         proved += 1
+    local = any(claim.local for claim in certificate.samples) or certificate.regions
+    try:
+        network = LocalNetwork(graph) if local else None
+    except LocalError as error:
+        return verdict(Finding.MALFORMED, str(error))
     if certificate.samples:
         lead = margins(graph, np.stack([claim.x.reshape(shape) for claim in certificate.samples]))
         known = radii(lead, constants(classes, certificate.overall, certificate.pairs))
         for k, claim in enumerate(certificate.samples):
-            if lead.predicted[k] != claim.predicted or not lead.decided[k] or not claim.radius <= known[k]:
+            holds = lead.predicted[k] == claim.predicted and bool(lead.decided[k])
+            if holds and network is not None and claim.local is not None:
+                holds = radius_proved(network, claim.x.reshape(shape), claim.predicted, lead.values[k], claim.local,
+                                      claim.radius)
+            elif holds:
+                holds = claim.radius <= known[k]
+            if not holds:
                 return verdict(Finding.RADIUS_NOT_PROVED, f"sample {k}: class {claim.predicted}, radius "
-                                                          f"{claim.radius!r}; proved are class {lead.predicted[k]}, "
-                                                          f"radius {known[k]!r}", k)
-    return verdict(Finding.PROVED, samples=len(certificate.samples))
+                                                          f"{claim.radius!r}", k)
+    for k, around in enumerate(certificate.regions):
+        if network is None or not region_gain_proved(network, around.x.reshape(shape), around.local):
+            return verdict(Finding.REGION_NOT_PROVED, f"region {k}", len(certificate.samples), k)
+    return verdict(Finding.PROVED, samples=len(certificate.samples), regions=len(certificate.regions))
+
+
+def _is_input(x: np.ndarray, shape: tuple[int, ...]) -> bool:
+    return x.shape == (math.prod(shape),) and bool(np.all(np.isfinite(x)))

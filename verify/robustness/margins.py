@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import time
 
 import numpy as np
 from flint import arb
@@ -31,10 +32,16 @@ class Margins:
         return np.asarray(np.min(self.values, axis=1) > 0)
 
 
-def margins(graph: Graph, inputs: np.ndarray) -> Margins:
-    """The class of each of a batch of inputs, and its lead by ball arithmetic."""
-    predicted, found = [], []
+def margins(graph: Graph, inputs: np.ndarray, deadline: float = math.inf) -> Margins:
+    """The class of each of a batch of inputs, and its lead by ball arithmetic.
+
+    **Arguments:** `deadline`: of `time.perf_counter()`, after which those that are left are left out.
+    """
+    predicted: list[int] = []
+    found: list[list[float]] = []
     for k in range(0, len(inputs), _BATCH):
+        if found and time.perf_counter() > deadline:
+            break
         batch = inputs[k : k + _BATCH]
         with precision(_BITS):
             logits = graph.forward(BALLS.constant(batch), BALLS).reshape((len(batch), -1))

@@ -17,8 +17,7 @@ import time
 from collections.abc import Callable, Iterable
 
 import numpy as np
-from flint import arb
-from netgain.layers import Affine, Flatten, Graph, GraphBuilder
+from netgain.layers import Graph
 from netgain.solvers.block_matrix import factorise
 from netgain.solvers.closed_form import ClosedForm, Scaled
 from netgain.solvers.inequality import side_by_side
@@ -26,34 +25,16 @@ from netgain.solvers.newton_system import NewtonSystem
 from netgain.solvers.result import Limits, Solution, Status
 from netgain.solvers.structure import structure
 
-from ..balls import upper
 from ..certificate import Certificate
 from ..mode import Mode
 from ..modes import Realisation
 from ..neuron import unrolled
 from ..roesser import roesser
 from ..spectral import spectral
+from .outputs import Pair, all_pairs, constants, pair_graph, root_two_times
 
-Pair = tuple[int, int]
-"""Classes (i, j) with i < j."""
-
-
-def pair_graph(graph: Graph, pair: Pair) -> Graph:
-    """The network with the one output f_i - f_j."""
-    builder = GraphBuilder()
-    builder.input(graph.shape(graph.input), graph.input)
-    for node in graph.order[1:-1]:
-        builder.add(graph.layer(node), *graph.inputs(node), name=node)
-    (node,) = graph.inputs(graph.output)
-    if len(graph.shape(node)) != 1:
-        node = builder.add(Flatten(), node)
-    row = np.zeros((1, math.prod(graph.shape(graph.output))))
-    row[0, pair[0]], row[0, pair[1]] = 1.0, -1.0
-    return builder.build(builder.add(Affine(row), node), f"{graph.name}, output {pair[0]} - {pair[1]}")
-
-
-def all_pairs(classes: int) -> list[Pair]:
-    return [(i, j) for j in range(classes) for i in range(j)]
+# Pairs of 30 classes.
+_MOST_SHARED = 435
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -77,19 +58,6 @@ class PairBounds:
     def matrix(self) -> np.ndarray:
         """The least constant proved of f_i - f_j, shape (classes, classes), 0 for i = j."""
         return constants(self.classes, self.overall, self.pairs)
-
-
-def constants(classes: int, overall: Certificate | None, pairs: dict[Pair, Certificate]) -> np.ndarray:
-    """The least constant of each difference that follows from these certificates, 0 on the diagonal."""
-    values = np.full((classes, classes), root_two_times(overall.value) if overall else math.inf)
-    for (i, j), certificate in pairs.items():
-        values[i, j] = values[j, i] = min(values[i, j], certificate.value)
-    np.fill_diagonal(values, 0.0)
-    return values
-
-
-def root_two_times(value: float) -> float:
-    return upper(arb(2).sqrt() * arb(value))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -166,9 +134,14 @@ class PairSearch:
         return time.perf_counter() > self.deadline
 
     def share(self) -> None:
-        """Bounds every pair by the multipliers of the whole output, where there is one per neuron."""
+        """Bounds every pair by the multipliers of the whole output, where there is one per neuron.
+
+        Of very many classes only the pairs that decide a radius are worth their time, and these are optimised.
+        """
         overall = self.bounds.overall
         if overall is None or overall.mode is not Mode.NEURON or overall.loop_metrics:
+            return
+        if len(all_pairs(self.bounds.classes)) > _MOST_SHARED:
             return
         for pair in all_pairs(self.bounds.classes):
             if self.out_of_time:

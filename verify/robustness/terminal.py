@@ -44,22 +44,41 @@ def show_robustness(console: Console, report: RobustnessReport, shape: tuple[int
     if len(positive):
         show_line(console, "radius", f"median {rounded_down(float(np.median(positive)), 4)} of those right, "
                                      f"largest {rounded_down(float(np.max(positive)), 4)}")
+    if report.searched:
+        raised = report.radii[: report.searched] > report.global_radii[: report.searched]
+        show_line(console, "local", f"slopes on their own balls raise the radii of {int(np.sum(raised))} of "
+                                    f"{report.searched} samples")
     console.print()
-    show_table(console, ("radius", "certified <=", "robust accuracy", "<= attacked"),
-               [(f"{point.radius:g}", f"{point.certified:.2%}", "", f"{point.attacked:.2%}") for point in report.curve])
+    show_table(console, ("radius", "certified globally", "certified <=", "robust accuracy", "<= attacked"),
+               [(f"{point.radius:g}", f"{point.certified_globally:.2%}", f"{point.certified:.2%}", "",
+                 f"{point.attacked:.2%}") for point in report.curve])
     console.print()
-    show_table(console, ("sample", "label", "class", "R certified", "<= R <", "attacked at"), [
+    show_table(console, ("sample", "label", "class", "R globally", "R certified", "attacked at"), [
         (str(k), str(samples.labels[k]), str(report.predicted[k]) if report.decided[k] else "?",
-         rounded_down(float(report.radii[k])), "", _distance(report, k))
+         rounded_down(float(report.global_radii[k])), rounded_down(float(report.radii[k])), _distance(report, k))
         for k in range(min(len(samples), _MOST_ROWS))])
     if len(samples) > _MOST_ROWS:
         console.print(f"... and {len(samples) - _MOST_ROWS} more, see --json")
+    if report.regions:
+        _show_regions(console, report)
     console.print()
     show_line(console, "time", ", ".join(f"{stage} {duration_text(value)}" for stage, value in report.seconds.items()))
     for note in report.notes:
         show_line(console, "note", note)
     if certificate:
         show_line(console, "certificate", certificate)
+
+
+def _show_regions(console: Console, report: RobustnessReport) -> None:
+    region = report.regions[0].region
+    console.print()
+    console.print(f"L on a {region.shape.value} of radius {region.radius:g} around samples: |f(x') - f(x'')| <= "
+                  f"L |x' - x''| within; over all inputs {rounded_up(report.overall.upper)}", soft_wrap=True)
+    show_table(console, ("sample", "witness <= L", "certified >= L", "unstable neurons", "time"), [
+        (str(bound.index), rounded_down(bound.lower), rounded_up(bound.upper), f"{bound.unstable} of {bound.neurons}",
+         duration_text(bound.seconds)) for bound in report.regions[:_MOST_ROWS]])
+    if len(report.regions) > _MOST_ROWS:
+        console.print(f"... and {len(report.regions) - _MOST_ROWS} more, see --json")
 
 
 def _distance(report: RobustnessReport, k: int) -> str:
@@ -94,8 +113,16 @@ def robustness_json(report: RobustnessReport, graph: Graph, source: Source, seed
         "samples": [
             {"index": k, "label": int(samples.labels[k]), "class": int(report.predicted[k]),
              "class_proved": bool(report.decided[k]), "radius": number_or_null(float(report.radii[k])),
+             "global_radius": number_or_null(float(report.global_radii[k])),
              "attacked": number_or_null(float(report.attacked[k]))}
             for k in range(len(samples))
+        ],
+        "searched_locally": report.searched,
+        "regions": [
+            {"index": bound.index, "shape": bound.region.shape.value, "radius": bound.region.radius,
+             "lower": bound.lower, "upper": number_or_null(bound.upper), "unstable": bound.unstable,
+             "neurons": bound.neurons, "seconds": round(bound.seconds, 6)}
+            for bound in report.regions
         ],
         "seed": seed,
         "seconds": {stage: round(value, 6) for stage, value in report.seconds.items()},
@@ -117,6 +144,12 @@ def show_robustness_verdict(console: Console, certificate: RobustnessCertificate
     if radii:
         show_line(console, "samples", f"{len(radii)} radii proved, from {rounded_down(min(radii), 4)} to "
                                       f"{rounded_down(max(radii), 4)}")
+    for claim in certificate.regions[:_MOST_ROWS]:
+        region = claim.local.region
+        show_bound(console, "L on region", rounded_up(claim.local.gains[-1].value),
+                   f"{region.shape.value} of radius {region.radius:g}; proved")
+    if len(certificate.regions) > _MOST_ROWS:
+        show_line(console, "", f"and {len(certificate.regions) - _MOST_ROWS} more regions")
     show_line(console, "time", f"check {duration_text(verdict.seconds)}")
 
 
@@ -134,6 +167,11 @@ def robustness_check_json(certificate: RobustnessCertificate, graph: Graph,
         "norm": "l2",
         "constants": verdict.constants,
         "samples": verdict.samples,
+        "regions": verdict.regions,
+        "overall": None if certificate.overall is None else certificate.overall.value,
+        "pairs": [{"outputs": list(pair), "value": constant.value}
+                  for pair, constant in sorted(certificate.pairs.items())],
+        "claims": [{"class": claim.predicted, "radius": claim.radius} for claim in certificate.samples],
         "digest": graph.digest,
         "certificate_digest": certificate.digest,
         "seconds": round(verdict.seconds, 6),

@@ -84,6 +84,11 @@ class BlockSymbols:
             for k, n in enumerate(stack):
                 yield n, DoubleMatrix(first.mid[k], first.rad[k]), DoubleMatrix(second.mid[k], second.rad[k])
 
+    def at(self, weight: np.ndarray, n: np.ndarray) -> DoubleMatrix:
+        """A or B at one frequency, in double precision."""
+        found = self.twiddles.symbols(kernel_of(weight), n[None])
+        return DoubleMatrix(found.mid[0], found.rad[0])
+
     def in_balls(self, weight: np.ndarray, n: np.ndarray | None) -> arb_mat:
         """A or B at one frequency, at the current precision."""
         if n is None:

@@ -7,13 +7,15 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 from netgain.layers import Tanh
+from netgain.layers.stable_block import Border
 
 from ..certificate import Certificate
 from ..check import check as check_lipschitz
 from ..contractivity.check import Decision
+from .block_symbols import BlockSymbols
 from .common_metric_check import CommonStep, check_common_step
 from .conditions import convolutional_conditions, fully_connected_conditions
-from .depth_gain import constant_input_gain
+from .depth_gain import constant_input_gain, constant_input_gain_infinity
 from .equilibrium import (
     equilibrium_gain_holds,
     equilibrium_gain_infinity,
@@ -21,9 +23,9 @@ from .equilibrium import (
     least_slope_symmetric,
     vanishes_at_zero_alone,
 )
-from .facts import BlockFacts
+from .facts import MOST, BlockFacts
 from .rows import depth_gain_infinity, infinity_rate_of, uniform_gain_holds
-from .spectral_witness import proved_growth
+from .spectral_witness import proved_growth, proved_wave_growth
 from .step_contraction_check import StepClaim, StepProof, check_step, supplied_gain
 from .trajectories import Trajectories, proved_expansion
 
@@ -45,6 +47,7 @@ class Kind(enum.Enum):
     METRIC_GAIN = "gain by the metric, l2"
     COMMON_GAIN = "gain by the common metric, l2"
     CONSTANT_GAIN = "gain for constant inputs, l2"
+    CONSTANT_GAIN_INFINITY = "gain for constant inputs, l_inf"
     DEPTH_GAIN_INFINITY = "gain of the unrolled block, l_inf"
     UNIFORM_GAIN_INFINITY = "gain at every depth, l_inf"
     GROWTH = "growth at slopes"
@@ -71,6 +74,7 @@ _MEANINGS = {
     Kind.METRIC_GAIN: "|dx_k| <= g max_j |du_j| in Euclidean norms, at the depth or at every depth, for any inputs.",
     Kind.COMMON_GAIN: "The same, by one metric of units or of the channels of every pixel that all stages share.",
     Kind.CONSTANT_GAIN: "|dx_k| <= g |du| in Euclidean norms at every depth, for constant inputs.",
+    Kind.CONSTANT_GAIN_INFINITY: "|dx_k|_inf <= g |du|_inf at every depth, for constant inputs.",
     Kind.DEPTH_GAIN_INFINITY: "|dx_K|_inf <= g max_j |du_j|_inf at the depth K, for any inputs.",
     Kind.UNIFORM_GAIN_INFINITY: "|dx_k|_inf <= g max_j |du_j|_inf at every depth, for any inputs.",
     Kind.GROWTH: "Products of I + h D A over the slopes D given, in turn, grow by at least g a step.",
@@ -252,6 +256,14 @@ def _constant(claim: Claim, facts: BlockFacts) -> bool:
     return constant_input_gain(a, b, facts.box) <= claim.value
 
 
+def _constant_infinity(claim: Claim, facts: BlockFacts) -> bool:
+    a, b, _ = facts.matrices
+    eta = claim.array("eta", len(facts.block.states[0]))
+    if eta is None or not np.all(eta > 0) or not infinity_rate_of(facts.rows, facts.box, eta) <= 1:
+        return False
+    return constant_input_gain_infinity(a, b, np.repeat(eta, len(a) // len(eta))) <= claim.value
+
+
 def _depth_infinity(claim: Claim, facts: BlockFacts) -> bool:
     if claim.depth is None or not _has_stages(facts, claim.depth):
         return False
@@ -264,11 +276,48 @@ def _uniform_infinity(claim: Claim, facts: BlockFacts) -> bool:
 
 
 def _growth(claim: Claim, facts: BlockFacts) -> bool:
-    a, patterns = facts.matrices[0], claim.data.get("patterns")
-    if patterns is None or patterns.ndim != 2 or not len(patterns) or patterns.shape[1] != len(a):
+    patterns, axes = claim.data.get("patterns"), len(facts.input_shape) - 1
+    if patterns is None or patterns.ndim != 2 or not len(patterns) or {"frequency", "window"} <= claim.data.keys():
         return False
-    inside = np.all((patterns >= facts.box.lower) & (patterns <= facts.box.upper))
-    return bool(inside) and proved_growth(a, facts.box, patterns) >= claim.value
+    if not np.all((patterns >= facts.box.lower) & (patterns <= facts.box.upper)):
+        return False
+    if "frequency" in claim.data:
+        place = _integers(claim.array("frequency", axes))
+        circular = facts.block.convolutional and facts.block.border is Border.CIRCULAR
+        if place is None or not circular or patterns.shape[1] != len(facts.block.states[0]):
+            return False
+        return proved_wave_growth(BlockSymbols(facts), place, facts.box, patterns) >= claim.value
+    within: BlockFacts | None = facts
+    if "window" in claim.data:
+        extents = _integers(claim.array("window", axes))
+        within = None if extents is None else windowed(facts, tuple(extents.tolist()))
+    if within is None or within.size > MOST or patterns.shape[1] != within.size:
+        return False
+    if within.block.border is Border.CIRCULAR and within.wraps:
+        return False
+    return proved_growth(within.state_matrix().toarray(), facts.box, patterns) >= claim.value
+
+
+def _integers(values: np.ndarray | None) -> np.ndarray | None:
+    """The same as integers, None unless they are: of moderate size."""
+    if values is None or not np.all((np.abs(values) < 2**31) & (values == np.round(values))):
+        return None
+    return values.astype(np.int64)
+
+
+def windowed(facts: BlockFacts, extents: tuple[int, ...]) -> BlockFacts | None:
+    """What is left of the block where slopes outside a window of the image are zero: the block for that image.
+
+    None where slopes do not reach zero, or the window does not fit: on a circular image it must not be its own
+    neighbour.
+    """
+    block, image = facts.block, facts.input_shape[1:]
+    if not (block.convolutional and facts.box.lower <= 0 <= facts.box.upper and len(extents) == len(image)):
+        return None
+    gap = [taps // 2 if block.border is Border.CIRCULAR else 0 for taps in block.states[0].shape[2:]]
+    if not all(1 <= extent <= size - room for extent, size, room in zip(extents, image, gap, strict=True)):
+        return None
+    return BlockFacts(dataclasses.replace(block, border=Border.ZEROS), (facts.input_shape[0], *extents))
 
 
 def _expansion(claim: Claim, facts: BlockFacts) -> bool:
@@ -320,9 +369,10 @@ _CHECKS = {
     Kind.METRIC_GAIN: _Check(_metric_gain, _one_matrix),
     Kind.COMMON_GAIN: _Check(_common_gain, _any),
     Kind.CONSTANT_GAIN: _Check(_constant, _one_matrix),
+    Kind.CONSTANT_GAIN_INFINITY: _Check(_constant_infinity, _one_matrix),
     Kind.DEPTH_GAIN_INFINITY: _Check(_depth_infinity, _any),
     Kind.UNIFORM_GAIN_INFINITY: _Check(_uniform_infinity, _one_stage),
-    Kind.GROWTH: _Check(_growth, _one_matrix),
+    Kind.GROWTH: _Check(_growth, _one_stage),
     Kind.EXPANSION: _Check(_expansion, _any),
 }
 

@@ -32,12 +32,16 @@ def obstacle_to_common_metric(facts: BlockFacts) -> str:
     return ""
 
 
-def symbols_of(facts: BlockFacts, weights: tuple[np.ndarray, ...]) -> np.ndarray:
-    """A or B of every stage at every frequency, in floating point, shape (stages, frequencies, rows, columns)."""
+def symbols_of(facts: BlockFacts, weights: tuple[np.ndarray, ...], coarse: bool = True) -> np.ndarray:
+    """A or B of every stage at every frequency, in floating point, shape (stages, frequencies, rows, columns).
+
+    **Arguments:** `coarse`: those of coarse grids first, else in the order of `frequencies`.
+    """
     cells = torus(facts)
     if not cells:
         return np.stack(weights)[:, None]
-    places = coarse_first(frequencies(cells), cells)
+    places = frequencies(cells)
+    places = coarse_first(places, cells) if coarse else places
     return np.stack([symbols(kernel_of(weight), places, cells) for weight in weights])
 
 

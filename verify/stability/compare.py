@@ -71,6 +71,7 @@ _CLAIMS = {
     ClaimKind.METRIC_GAIN: (_STEP, _GAIN, "optimised metric", Side.UPPER),
     ClaimKind.COMMON_GAIN: (_STEP, _GAIN, "common metric", Side.UPPER),
     ClaimKind.CONSTANT_GAIN: (_STEP, _GAIN, "norm of -A, every depth", Side.UPPER),
+    ClaimKind.CONSTANT_GAIN_INFINITY: (_STEP, _INFINITY, "weighted l_inf, every depth", Side.UPPER),
     ClaimKind.DEPTH_GAIN_INFINITY: (_UNROLLED, _INFINITY, "row by row", Side.UPPER),
     ClaimKind.UNIFORM_GAIN_INFINITY: (_STEP, _INFINITY, "M-matrix, every depth", Side.UPPER),
     ClaimKind.EQUILIBRIUM: (_EQUILIBRIUM, _LIMIT, "||A^-1 B||", Side.UPPER),

@@ -4,6 +4,7 @@ A gain by a contraction rate r grows like 1 / (1 - r), so there is none for ReLU
 
 - Constant inputs, A = -P symmetric, P > 0: e_k = dx_k + A^{-1} B du follows e+ = (I + h D A) e with the same D as dx.
   So where I + h D A does not expand the norm of P, |dx_k|_P <= 2 |A^{-1} B du|_P = 2 |P^{-1/2} B du|_2.
+  In the same way for a weighted l_inf norm.
 - Inputs that vary with the depth, slopes >= 0 and h upper |a_ii| <= 1: if a_ii z_i + sum_{j != i} |a_ij| z_j +
   sum_j |b_ij| <= 0 for all i, then |dx_k| <= z max_j |du_j|_inf entrywise, by induction: row i is at most
   (1 - h d |a_ii|) z_i + h d |a_ii| z_i.
@@ -15,7 +16,7 @@ from fractions import Fraction
 import numpy as np
 from flint import arb
 
-from ..balls import precision, upper
+from ..balls import precision, to_matrix, upper
 from ..enclosed_matrix import BALLS
 from .conditions import SlopeBox, fully_connected_conditions
 
@@ -45,6 +46,29 @@ def constant_input_gain(weights: np.ndarray, inputs: np.ndarray, box: SlopeBox) 
             if BALLS.semidefinite(blocks, 2):
                 return upper(2 * (arb(sigma) / arb(conditions.least)).sqrt())
     return math.inf
+
+
+def constant_input_gain_infinity(weights: np.ndarray, inputs: np.ndarray, eta: np.ndarray) -> float:
+    """g with |dx_k|_inf <= g |du|_inf for all k and any constant inputs, where no I + h D A expands max |x_i| / eta_i.
+
+    That is for the caller to prove. With w = A^{-1} B du, |dx_k - w| in that norm is at most |w|, so that row i of dx_k
+    is at most eta_i max_j (r_j / eta_j) + r_i, r the row sums of |A^{-1} B|. Infinite where A is not shown invertible.
+
+    **Raises:** `ValueError` for shapes that do not fit.
+    """
+    _require_inputs(weights, inputs)
+    with precision(_BITS):
+        try:
+            solution = to_matrix(weights).solve(to_matrix(inputs))
+        except ZeroDivisionError:  # python-flint's word for a matrix not shown invertible
+            return math.inf
+        sums = [sum((abs(entry) for entry in row), arb(0)) for row in solution.tolist()]
+        scales, worst, total = [arb(float(value)) for value in eta], arb(0), arb(0)
+        for row, scale in zip(sums, scales, strict=True):
+            worst = worst.max(row / scale)
+        for row, scale in zip(sums, scales, strict=True):
+            total = total.max(scale * worst + row)
+        return upper(total)
 
 
 def entrywise_gain(weights: np.ndarray, inputs: np.ndarray, box: SlopeBox) -> np.ndarray:

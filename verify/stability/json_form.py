@@ -7,7 +7,7 @@ from netgain.layers.formats import Source
 
 from ..result_json import CHECK, number_or_null, tool
 from .certificate import StabilityCertificate, StabilityVerdict
-from .claims import LOWER, Claim
+from .claims import LOWER, Claim, Kind
 from .report import BlockReport, StabilityReport
 
 STABILITY_RESULT = "netgain-stability-result/1"
@@ -68,9 +68,16 @@ def _claim(claim: Claim) -> dict[str, Any]:
 
 
 def stability_check_json(
-    certificate: StabilityCertificate, digest: str, verdict: StabilityVerdict
+    certificate: StabilityCertificate, digest: str, verdict: StabilityVerdict, alone: bool
 ) -> dict[str, Any]:
-    """What the checker found of a certificate of stability; `digest`: that of the model's graph."""
+    """What the checker found of a certificate of stability.
+
+    `digest`: that of the model's graph; `alone`: whether one block is all of the network, so that its gain is the
+    network's.
+    """
+    gains = [] if certificate.whole is None else [certificate.whole.value]
+    if alone:
+        gains += [claim.value for claim in certificate.blocks[0] if claim.kind is Kind.UNROLLED_GAIN]
     return {
         "schema": CHECK,
         "tool": tool(),
@@ -79,7 +86,7 @@ def stability_check_json(
         "explanation": verdict.decision.value,
         "question": "stability",
         "blocks": [[_claim(claim) for claim in claims] for claims in certificate.blocks],
-        "network_gain": None if certificate.whole is None else certificate.whole.value,
+        "network_gain": min(gains, default=None),
         "failed": [{"block": index, "kind": kind} for index, kind in verdict.failed],
         "digest": digest,
         "certificate_digest": certificate.digest,

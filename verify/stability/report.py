@@ -101,8 +101,8 @@ class BlockReport:
 
     @property
     def gain_infinity(self) -> Claim | None:
-        """The least l_inf gain at the block's depth."""
-        return self.best(Kind.DEPTH_GAIN_INFINITY, Kind.UNIFORM_GAIN_INFINITY)
+        """The least l_inf gain at the block's depth, for a constant input."""
+        return self.best(Kind.DEPTH_GAIN_INFINITY, Kind.UNIFORM_GAIN_INFINITY, Kind.CONSTANT_GAIN_INFINITY)
 
     @property
     def outcome(self) -> StabilityOutcome:

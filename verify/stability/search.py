@@ -10,22 +10,19 @@ from netgain.layers import StableNetwork, Tanh
 from netgain.solvers.implicit.weighted_log_norm import SlopeBox as NeuronSlopes
 from netgain.solvers.implicit.weighted_log_norm import least_log_norm
 from netgain.solvers.result import Limits
-from netgain.solvers.stability.spectral_growth import alternating_growth
 
 from ..lipschitz import LipschitzReport
 from .claims import Claim, Kind, applicable, holds
 from .common_metric import common_gain, gain_of, obstacle_to_common_metric, prove_common_rate
 from .conditions import fully_connected_conditions
-from .depth_gain import constant_input_gain
+from .depth_gain import constant_input_gain, constant_input_gain_infinity
 from .equilibrium import equilibrium_gain_infinity, least_slope_infinity, least_slope_symmetric, vanishes_at_zero_alone
 from .facts import BlockFacts
+from .growth import growth
 from .rows import depth_gain_infinity, infinity_rate_of, uniform_gain_candidate
-from .spectral_witness import proved_growth
 from .step_contraction import ProvedStep, gain_by_metric, prove_least_rate
-from .trajectories import diverging, proved_expansion
 from .unrolled import kept_lipschitz_of, shortened
 
-_LONGEST_TRAJECTORY = 400
 # Up to this many units rates are sought as closely as the JSON shows them.
 _SMALL = 40
 # What recomputing on another machine may differ by; the checker computes these numbers anew.
@@ -110,17 +107,21 @@ def _search(
     if not facts.dense:
         unit = "channels" if facts.block.convolutional else "units"
         notes.append(f"Not treated as dense matrices, as {facts.obstacle}: rates are those of norms of {unit}, and "
-                     "slopes of growth were not searched.")
+                     "equilibria were not sought.")
+        if facts.block.shared:
+            announce("searching slopes of growth")
+            keep(growth(facts, notes, seed, limits.time_limit / 4))
     elif not facts.block.shared:
         notes.append("The stages have weights of their own: there is no equilibrium, and rates are stated in norms "
                      "that all stages share.")
     else:
         keep(_equilibrium(facts))
+        keep(_constant_infinity(facts))
         keep(_bounded_set(facts, radius))
         announce("contraction by a semidefinite program")
         keep(_metric(facts, notes, limits.time_limit / 2))
         announce("searching slopes of growth")
-        keep(_growth(facts, seed, limits.time_limit / 4))
+        keep(growth(facts, notes, seed, limits.time_limit / 4))
 
 
 def _conditions(facts: BlockFacts) -> Iterator[Claim]:
@@ -192,6 +193,16 @@ def _infinity(facts: BlockFacts) -> Iterator[Claim]:
     yield Claim(Kind.DEPTH_GAIN_INFINITY, depth_gain_infinity(facts.rows, facts.box, depth), slopes, depth)
     if facts.block.shared and (z := uniform_gain_candidate(facts.rows[0])) is not None:
         yield Claim(Kind.UNIFORM_GAIN_INFINITY, float(np.max(z)), slopes, None, {"bounds": z})
+
+
+def _constant_infinity(facts: BlockFacts) -> Iterator[Claim]:
+    """The l_inf gain of constant inputs, where a weighted l_inf norm is kept."""
+    a, b, _ = facts.matrices
+    rate, eta = best_weights(facts, *facts.block.slopes)
+    if rate <= 1:
+        gain = constant_input_gain_infinity(a, b, np.repeat(eta, len(a) // len(eta))) * _SLACK
+        if gain < math.inf:
+            yield Claim(Kind.CONSTANT_GAIN_INFINITY, gain, facts.block.slopes, None, {"eta": eta})
 
 
 def _bounded_set(facts: BlockFacts, radius: float) -> Iterator[Claim]:
@@ -267,22 +278,6 @@ def metric_claim(
     data = {name: np.array([number]) for name, number in numbers.items()}
     return Claim(kind, value, slopes, depth,
                  data | {"metric": found.proof.metric, "multipliers": found.proof.multipliers})
-
-
-def _growth(facts: BlockFacts, seed: int, seconds: float) -> Iterator[Claim]:
-    a, box, slopes = facts.matrices[0], facts.box, facts.block.slopes
-    found = alternating_growth(a, box.step, box.lower, box.upper, seed=seed, seconds=seconds)
-    patterns, value = found.patterns, proved_growth(a, box, found.patterns)
-    if value < 1 and box.lower <= 0 <= box.upper:
-        patterns = np.zeros((1, len(a)))  # the identity
-        value = proved_growth(a, box, patterns)
-    if value > 0:
-        yield Claim(Kind.GROWTH, value, slopes, None, {"patterns": patterns})
-    if value > 1:
-        pair = diverging(facts.block, facts.input_shape, found.patterns[0], _LONGEST_TRAJECTORY)
-        expansion = proved_expansion(facts.block, pair)
-        if expansion > 1:
-            yield Claim(Kind.EXPANSION, expansion, slopes, pair.steps, {"starts": pair.starts, "input": pair.input})
 
 
 def _equilibrium(facts: BlockFacts) -> Iterator[Claim]:

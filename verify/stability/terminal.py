@@ -26,6 +26,7 @@ _LABELS = {
     Kind.METRIC_GAIN: ("gain, metric", ">= the l2 gain at {depth_text}, inputs that vary too"),
     Kind.COMMON_GAIN: ("gain, common", ">= the l2 gain at {depth_text}, inputs that vary too"),
     Kind.CONSTANT_GAIN: ("gain, any K", ">= the l2 gain at every depth, constant inputs"),
+    Kind.CONSTANT_GAIN_INFINITY: ("gain, l_inf", ">= the l_inf gain at every depth, constant inputs"),
     Kind.DEPTH_GAIN_INFINITY: ("gain, l_inf", ">= the l_inf gain at depth {depth}, inputs that vary too"),
     Kind.UNIFORM_GAIN_INFINITY: ("gain, l_inf", ">= the l_inf gain at every depth, inputs that vary too"),
     Kind.GROWTH: ("growth", "<= the rate in any norm: slopes {patterns}"),

@@ -12,12 +12,14 @@ import math
 import numpy as np
 from netgain.layers import StableBlock
 from netgain.layers.layer import Shape
+from scipy.sparse.linalg import LinearOperator, lsqr
 
 from ..balls import BALLS, lower, precision
 
 _BITS = 128
 # An example that needs no more.
 _ENOUGH = 1e6
+_MOST_ITERATIONS = 1000
 _SIZES = (0.0, 1.0, 10.0, 1000.0)
 
 
@@ -48,22 +50,31 @@ def proved_expansion(block: StableBlock, pair: Trajectories) -> float:
         return max(lower((square(x) / before).sqrt()), 0.0)  # type: ignore[operator]
 
 
-def diverging(block: StableBlock, input_shape: Shape, slopes: np.ndarray, steps: int) -> Trajectories:
-    """The pair found that moves apart most within at most so many steps, in floating point."""
-    a, b, c = block.matrices(input_shape)
-    least, most = block.slopes
-    values, vectors = np.linalg.eig(np.eye(len(a)) + block.step * slopes[:, None] * a)
-    vector = vectors[:, int(np.argmax(np.abs(values)))]
+def diverging(
+    block: StableBlock, input_shape: Shape, slopes: np.ndarray, steps: int, vector: np.ndarray | None = None
+) -> Trajectories:
+    """The pair found that moves apart most within at most so many steps, in floating point.
+
+    **Arguments:** `vector`: an eigenvector of I + h D A to an eigenvalue of largest modulus; without it one is computed
+    from the matrices written out.
+    """
+    shape, (least, most) = block.state_shape(input_shape), block.slopes
+    if vector is None:
+        a = block.matrices(input_shape)[0]
+        values, vectors = np.linalg.eig(np.eye(len(a)) + block.step * slopes[:, None] * a)
+        vector = vectors[:, int(np.argmax(np.abs(values)))]
     directions = [part / np.linalg.norm(part) for part in (vector.real, vector.imag) if np.linalg.norm(part) > 1e-8]
-    shape = block.state_shape(input_shape)
+    reads = _reads(block, input_shape)
+    offset = block.stage(0)[2]
+    c = 0.0 if offset is None else np.broadcast_to(offset.reshape((-1,) + (1,) * (len(shape) - 1)), shape).ravel()
     probe = np.array([-1e3, -1e-9, 1e-9, 1e3])
     # On which side of zero, and how far out, s has a slope close to the one wanted.
     sides = np.asarray(np.diff(block.activation.value(np.add.outer([0.0, 1e-10], probe)), axis=0)[0] / 1e-10)
     best: tuple[float, Trajectories] | None = None
     for size in _SIZES:
         target = np.array([_preactivation(slope, probe, sides, least, most) for slope in slopes]) * max(size, 1e-12)
-        joint = np.linalg.lstsq(np.hstack([a, b]), target - c, rcond=None)[0]
-        start, u = joint[: len(a)], joint[len(a) :]
+        joint = lsqr(reads, target - c, atol=1e-13, btol=1e-13, iter_lim=_MOST_ITERATIONS)[0]
+        start, u = joint[: len(target)], joint[len(target) :]
         for direction in directions:
             for distance in (1e-6, 1e-3, 1.0):
                 starts = np.stack([start, start + distance * direction])
@@ -72,6 +83,37 @@ def diverging(block: StableBlock, input_shape: Shape, slopes: np.ndarray, steps:
                     best = found
     assert best is not None
     return best[1]
+
+
+def _reads(block: StableBlock, input_shape: Shape) -> LinearOperator:
+    """(x, u) -> A x + B u."""
+    shape = block.state_shape(input_shape)
+    n, m = math.prod(shape), math.prod(input_shape)
+    a, b, _ = block.stage(0)
+    paths = [(block.linear(weight, None, source), source) for weight, source in ((a, shape), (b, input_shape))]
+
+    def forward(z: np.ndarray) -> np.ndarray:
+        total = np.zeros(n)
+        for (layers, source), part in zip(paths, (z.ravel()[:n], z.ravel()[n:]), strict=True):
+            value = part.reshape(1, *source)
+            for layer in layers:
+                value = layer.apply(value, 0, (tuple(value.shape[1:]),))
+            total += value.ravel()
+        return total
+
+    def backward(v: np.ndarray) -> np.ndarray:
+        parts = []
+        for layers, source in paths:
+            shapes = [source]
+            for layer in layers:
+                shapes.append(layer.output_shape(shapes[-1]))
+            value = v.reshape(1, *shape)
+            for layer, before in zip(reversed(layers), reversed(shapes[:-1]), strict=True):
+                value = layer.apply_transposed(value, 0, (before,))
+            parts.append(value.ravel())
+        return np.concatenate(parts)
+
+    return LinearOperator((n, n + m), matvec=forward, rmatvec=backward, dtype=np.float64)
 
 
 def _longest(block: StableBlock, starts: np.ndarray, u: np.ndarray, steps: int) -> tuple[float, Trajectories]:

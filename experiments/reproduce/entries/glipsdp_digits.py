@@ -21,6 +21,7 @@ from .lipschitz_jobs import bounded, cell, tensors, trained
 
 NAME = "glipsdp-digits"
 _SEEDS = 5
+_EPOCHS = 30
 _HIDDEN = {"fnn2": (32,), "fnn3": (32, 32)}
 _CHANNELS = {"cnn2": (8,), "cnn3": (8, 16)}
 _COLUMNS = (
@@ -53,9 +54,9 @@ def run(context: Context) -> Table:
     networks = _published_networks(context.request.weights) if context.request.weights else _own_networks(context)
     rows: list[list[Cell]] = []
     for name, graph in networks:
-        whole = bounded(context, graph) if graph else None
+        whole = bounded(context, name, graph) if graph else None
         images = name.endswith("as trained")
-        shared = {mode: bounded(context, graph, mode, lower_bounds=False) if graph and images else None
+        shared = {mode: bounded(context, name, graph, mode, lower_bounds=False) if graph and images else None
                   for mode in (Mode.SPECTRAL, Mode.ROESSER)}
         rows.append([name, *(cell(whole, key) for key in ("witness", "slope", "optimum", "certified")),
                      *(cell(found, "certified") for found in shared.values()),
@@ -91,7 +92,7 @@ def _own_networks(context: Context) -> Iterator[tuple[str, Graph | None]]:
         few = kind in _CHANNELS and not context.request.full
         for seed in _seeds(context)[:1] if few else _seeds(context):
             name = f"{kind}_seed{seed}"
-            weights = trained(context, name, Recipe(epochs=30, seed=seed, batch=64, decay=0.01),
+            weights = trained(context, name, Recipe(epochs=_EPOCHS, seed=seed, batch=64, decay=0.01),
                               functools.partial(_module, kind), _exported)
             if kind in _HIDDEN:
                 yield name, None if weights is None else digits_perceptron(weights, DIGITS_CLASS, name)

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def bounded(context: Context, graph: Graph, mode: Mode | None = None, time_limit: float = 600.0,
+def bounded(context: Context, name: str, graph: Graph, mode: Mode | None = None, time_limit: float = 600.0,
             lower_bounds: bool = True) -> dict[str, Any] | None:
     """The report on a network as JSON: bounds that are not known are None. None if it could not be computed."""
-    label = f"{graph.name}, {mode.value if mode else 'auto'}"
+    label = f"{name}, {mode.value if mode else 'auto'}"
     seed = context.request.seed
     inputs = {"digest": graph.digest, "mode": mode.value if mode else None, "seed": seed, "time_limit": time_limit,
               "lower_bounds": lower_bounds}
@@ -60,10 +60,10 @@ def cell(found: Mapping[str, Any] | None, key: str) -> Any:
 
 
 def trained(context: Context, name: str, recipe: Recipe, build: "Callable[[], nn.Module]",
-            export: "Callable[[nn.Module], Mapping[str, np.ndarray]]", images: int | None = None
-            ) -> dict[str, np.ndarray] | None:
+            export: "Callable[[nn.Module], Mapping[str, np.ndarray]]", images: int | None = None,
+            prepare: "Callable[[nn.Module], None]" = lambda network: None) -> dict[str, np.ndarray] | None:
     """The arrays that `export` makes of the network after its training on the first `images` of the data, with its
-    test accuracy as `test_accuracy`; None if it was not trained."""
+    test accuracy as `test_accuracy`; None if it was not trained. `prepare` changes the initial weights."""
     dataset = context.dataset
     settings = {field.name: getattr(recipe, field.name) for field in dataclasses.fields(recipe)
                 if field.name != "architecture"}
@@ -79,6 +79,7 @@ def trained(context: Context, name: str, recipe: Recipe, build: "Callable[[], nn
         with single_thread():
             network = build()
             initialise(network, generator)
+            prepare(network)
             x = torch.from_numpy(dataset.train_images[:images][:, None])
             fit(network, x, torch.from_numpy(dataset.train_labels[:images]), recipe, generator)
             network.eval()

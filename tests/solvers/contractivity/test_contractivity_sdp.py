@@ -71,6 +71,14 @@ def test_multipliers_of_the_facts():
         assert upper_bound(SlopeField(weights, 0.1), TIGHT).multipliers == pytest.approx(multipliers, abs=1e-4)
 
 
+def test_the_top_eigenvalue_of_the_circulant_is_double():
+    """Where lambda_max(M(lam)) is not differentiable: the optimum is a kink, and still found."""
+    field = SlopeField(circulant(6), 0.1)
+    values = np.linalg.eigvalsh(multiplier_matrix(field, upper_bound(field, TIGHT).multipliers))
+    assert values[-2:] == pytest.approx([0.253545281] * 2, abs=1e-7)
+    assert values[-3] < 0.25
+
+
 def test_cheaper_bounds_of_the_facts():
     field = SlopeField(A3, 0.1)
     assert closed_form_bound(field) == pytest.approx(0.687376, abs=1e-6)

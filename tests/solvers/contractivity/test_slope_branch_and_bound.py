@@ -19,6 +19,9 @@ from .slope_bank import A3, brute_force, circulant, general_field, laplacian, ra
 POOR = SlopeAscent(restarts=1, roundings=1, flips=False)
 
 
+SIGNS = np.diag([1.0, -1.0, 1.0])
+
+
 def leaf_bound(field, signs, multipliers):
     """lambda_max of the box's M(lam), from its definition."""
     d = np.where(signs > 0, field.upper, np.where(signs < 0, field.lower, field.centre))
@@ -73,6 +76,7 @@ def test_general_fields_are_solved(seed):
     (SlopeField(A3, 0.0), 0.680734383),
     (SlopeField(A3, 0.3), 0.432588818),
     (SlopeField(A3, 0.5), 0.336029519),
+    (SlopeField(SIGNS @ A3 @ SIGNS, 0.1), 0.590259822),
     (SlopeField(2 * A3, 0.1), 1.180519645),
     (SlopeField(np.abs(A3), 0.1), 2.411500117),
     (SlopeField(A3, 0.1, 0.5), 0.252196750),

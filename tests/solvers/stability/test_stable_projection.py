@@ -135,8 +135,11 @@ def test_factor_of_the_worked_example():
     wrong = np.linalg.eigvalsh(np.sqrt(0.98 / np.linalg.norm(gram)) * gram + 0.01 * np.eye(2))
     assert 1 - wrong[-1] < -1
     factor = 3 * np.random.default_rng(0).normal(size=(4, 4))
-    radius = np.max(np.abs(np.linalg.eigvalsh(np.eye(4) + stable_matrix(reproject_factor(factor, 0.01), 0.01))))
-    assert radius == pytest.approx(0.979802, abs=1e-6)
+    gram = factor.T @ factor
+    wrong = -np.sqrt(0.98 / np.linalg.norm(gram)) * gram - 0.01 * np.eye(4)
+    right = stable_matrix(reproject_factor(factor, 0.01), 0.01)
+    radii = [np.max(np.abs(np.linalg.eigvalsh(np.eye(4) + a))) for a in (right, wrong)]
+    assert radii == pytest.approx([0.979802, 7.777273], abs=1e-6)
 
 
 @pytest.mark.parametrize("call", [

@@ -30,9 +30,9 @@ def image_classifier(seed: int = 0, pool: bool = False) -> Graph:
     kernel = rng.standard_normal((2, 1, 3, 3)) / 3
     layers = [Convolution(kernel, 0.1 * rng.standard_normal(2), padding=((1, 1), (1, 1))), Relu()]
     layers += [MaxPool((2, 2), (2, 2))] if pool else []
-    size = 2 * (9 if pool else 36)
+    size = 2 * (4 if pool else 16)
     layers += [Flatten(), random_affine(rng, 8, size), Relu(), random_affine(rng, 3, 8)]
-    return sequential((1, 6, 6), layers, "cnn")
+    return sequential((1, 4, 4), layers, "cnn")
 
 
 CLASSIFIERS = {

@@ -14,15 +14,8 @@ from netgain.verify import check, lipschitz
 from netgain.verify.mode import Mode
 from netgain.verify.neuron import unrolled
 from netgain.verify.robustness.margins import Margins, margins, radii, radius
-from netgain.verify.robustness.pairs import (
-    PairBounds,
-    PairSearch,
-    all_pairs,
-    constants,
-    deciding_pairs,
-    pair_graph,
-    shared,
-)
+from netgain.verify.robustness.outputs import all_pairs, constants, pair_graph
+from netgain.verify.robustness.pairs import PairBounds, PairSearch, deciding_pairs, shared
 
 from .classifiers import CLASSIFIERS, image_classifier, linear, perceptron
 

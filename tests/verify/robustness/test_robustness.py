@@ -9,18 +9,20 @@ import pytest
 from netgain.layers import Affine, ModelError, sequential
 from netgain.solvers.result import Limits
 from netgain.verify.certificate import CertificateError
+from netgain.verify.robustness import report as report_module
 from netgain.verify.robustness.attack import Attack
 from netgain.verify.robustness.certificate import load_robustness
 from netgain.verify.robustness.check import Finding, check_robustness
+from netgain.verify.robustness.margins import margins
 from netgain.verify.robustness.report import robustness
 from netgain.verify.robustness.samples import Samples
 
 from .classifiers import CLASSIFIERS, linear, perceptron
 
-QUICK = Attack(steps=20, restarts=3)
+QUICK = Attack(steps=15, restarts=2)
 
 
-def samples(graph, count=12, seed=0, wrong=0.2):
+def samples(graph, count=8, seed=0, wrong=0.2):
     """Random inputs, most of them with the label that the network gives them."""
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((count, *graph.shape(graph.input)))
@@ -150,6 +152,23 @@ def test_a_network_of_one_output_is_no_classifier():
     graph = linear(np.ones((1, 3)))
     with pytest.raises(ModelError, match="at least two outputs"):
         robustness(graph, Samples(np.zeros((1, 3)), np.zeros(1, int), "", "", 1))
+
+
+def test_samples_that_are_not_classified_in_time_are_left_out(monkeypatch):
+    graph = CLASSIFIERS["relu"]
+    monkeypatch.setattr(report_module, "margins", lambda graph, inputs, deadline: margins(graph, inputs, 0.0))
+    report = robustness(graph, samples(graph, 30), (0.1,), attack=QUICK)
+    assert len(report.samples) == len(report.radii) == len(report.attacked) == 8
+    assert any("first 8 of 30 samples" in note for note in report.notes)
+    assert check_robustness(report.certificate, graph).proved
+
+
+def test_pairs_of_many_classes_are_optimised_where_they_decide():
+    graph = perceptron((4, 6, 40), seed=2)
+    report = robustness(graph, samples(graph, 3, wrong=0.0), (0.1,), attack=QUICK)
+    assert set(report.bounds.pairs) == report.bounds.optimised
+    assert 1 <= len(report.bounds.pairs) < 60
+    assert np.all(report.radii > 0)
 
 
 def test_a_short_time_gives_what_is_proved_by_then():

@@ -4,10 +4,12 @@ import dataclasses
 
 import numpy as np
 import pytest
+import scipy.linalg
 from netgain import layers
 from netgain.layers.stable_block import Border, StableBlock
 from netgain.solvers.result import Limits, Status
 from netgain.solvers.stability.stable_projection import reproject_factor, reproject_kernel, stable_matrix
+from netgain.verify.lipschitz import lipschitz
 from netgain.verify.stability.claims import LOWER, Kind, holds
 from netgain.verify.stability.facts import BlockFacts
 from netgain.verify.stability.report import BlockReport, StabilityOutcome
@@ -68,6 +70,7 @@ def test_bounds_hold_on_trajectories(index):
         gap = (u[0] - u[1]).ravel()
         for kind, order in ((Kind.UNROLLED_GAIN, 2), (Kind.CONSTANT_GAIN, 2), (Kind.METRIC_GAIN, 2),
                             (Kind.COMMON_GAIN, 2),
+                            (Kind.CONSTANT_GAIN_INFINITY, np.inf),
                             (Kind.DEPTH_GAIN_INFINITY, np.inf), (Kind.UNIFORM_GAIN_INFINITY, np.inf)):
             reached = np.linalg.norm(x[-1, 0] - x[-1, 1], order) / np.linalg.norm(gap, order)
             assert reached <= best(found, kind) * (1 + 1e-9)
@@ -145,6 +148,8 @@ def test_the_worked_kernel(taps, rate, norms):
         assert best(found, Kind.EQUILIBRIUM_INFINITY) == pytest.approx(norms[1], abs=1e-6)
         # The M-matrix bound knows no signs: 1 / (0.7 - 0.39 - 0.26).
         assert best(found, Kind.UNIFORM_GAIN_INFINITY) == pytest.approx(20, rel=1e-9)
+        # Constant inputs: twice the norm of A^-1, which knows them.
+        assert best(found, Kind.CONSTANT_GAIN_INFINITY) == pytest.approx(4.743054, abs=1e-6)
     paper = [claim for claim in found.claims if claim.kind is Kind.PAPER_CONDITIONS]
     assert paper[0].value == pytest.approx(0.05, abs=1e-9)
 
@@ -225,7 +230,7 @@ def test_ctrl_c_keeps_what_was_found(monkeypatch):
     def pressed(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("netgain.verify.stability.search.alternating_growth", pressed)
+    monkeypatch.setattr("netgain.verify.stability.growth.alternating_growth", pressed)
     found = search_block(facts(-P, layers.LeakyRelu(0.1)), LIMITS, 1.0)
     kinds = {claim.kind for claim in found.claims}
     assert found.interrupted
@@ -245,12 +250,36 @@ def test_ctrl_c_in_the_unrolled_gain_is_said(monkeypatch):
     assert sum("Interrupted" in note for note in found.notes) == 1
 
 
-@pytest.mark.parametrize(("depth", "gain"), [(1, 1.126307), (2, 1.481164), (5, 2.069472)])
+@pytest.mark.parametrize(("depth", "gain"), [
+    (1, 1.126307), (2, 1.481164), (5, 2.069472), (20, 2.924299), (30, 3.101977),
+])
 def test_the_worked_block_unrolled(depth, gain):
     """Gains of so many ReLU steps grow with the depth, and stay below the one of every depth, 3.748988."""
-    report = search_block(facts(-P, layers.Relu(), depth=depth), LIMITS, 1.0).unrolled
-    assert report.upper == pytest.approx(gain, rel=1e-5)
-    assert report.lower <= report.upper
+    graph = facts(-P, layers.Relu(), depth=depth).block.graph((2,))
+    assert lipschitz(graph, limits=LIMITS, lower_bounds=False).upper == pytest.approx(gain, rel=1e-5)
+
+
+def test_the_ellipsoids_of_the_worked_block():
+    """dx^T P dx <= 2 dx^T B du at every depth: the farthest point of these ellipsoids, over unit du, is 3.605978."""
+    root = np.real(scipy.linalg.sqrtm(P))
+    circle = np.exp(1j * np.linspace(0, 2 * np.pi, 4001))
+    around = np.stack([circle.real, circle.imag])
+    centres = np.linalg.solve(root, B @ around[:, ::20])
+    farthest = max(
+        np.linalg.norm(np.linalg.solve(root, centre[:, None] + np.linalg.norm(centre) * around), axis=0).max()
+        for centre in centres.T
+    )
+    assert farthest == pytest.approx(3.605978, abs=2e-4)
+    assert 3.101977 <= farthest <= best(found_of(0), Kind.CONSTANT_GAIN)
+
+
+def test_the_worked_rate_of_tanh_on_a_bounded_set():
+    """|x|_P <= 3.4201 gives slopes from .34889 on along trajectories, and the rate .81384."""
+    radius = 3.4201 / np.linalg.norm(np.linalg.solve(np.real(scipy.linalg.sqrtm(P)), B), 2)
+    claims = {claim.kind: claim for claim in search_block(facts(-P, layers.Tanh()), LIMITS, radius).claims}
+    claim = claims[Kind.TANH_RATE_SYMMETRIC]
+    assert claim.slopes[0] == pytest.approx(0.34889, abs=1e-5)
+    assert claim.value == pytest.approx(0.81384, abs=1e-5)
 
 
 @pytest.mark.parametrize(("state", "reads", "extents", "shape", "said"), [

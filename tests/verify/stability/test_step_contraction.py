@@ -5,6 +5,8 @@ import math
 import numpy as np
 import pytest
 import scipy.linalg
+from netgain.solvers.convex_problem import cp, solved
+from netgain.solvers.stability.spectral_growth import frozen_growth
 from netgain.solvers.stability.stable_projection import reproject_factor, stable_matrix
 from netgain.verify.contractivity.check import Decision
 from netgain.verify.stability.conditions import SlopeBox, fully_connected_conditions, infinity_rate
@@ -58,6 +60,9 @@ def test_the_worked_matrices():
     assert prove_contraction(-np.array([[0.6, 0.2], [0.2, 0.3]]), box).claim.rate == pytest.approx(0.96, abs=1e-5)
     assert prove_contraction(SKEWED, box).claim.rate == pytest.approx(0.95513, abs=2e-5)
     assert infinity_rate(SKEWED, box) == pytest.approx(0.98)
+    frozen = max(np.max(np.abs(np.linalg.eigvals(jacobian))) for jacobian in vertices(SKEWED, box))
+    assert frozen == pytest.approx(0.87338, abs=1e-5)
+    assert frozen_growth(SKEWED, 1.0, 0.2, 1.0).value == pytest.approx(frozen, abs=1e-9)
 
 
 def test_slope_zero_never_contracts_and_is_nonexpansive_only_in_a_symmetrising_metric():
@@ -79,7 +84,23 @@ def test_frozen_radii_below_one_do_not_make_a_block_contract():
     product = np.linalg.multi_dot(modes)
     growth = np.max(np.abs(np.linalg.eigvals(product))) ** (1 / 3)
     assert growth == pytest.approx(1.5499, abs=1e-4)
-    assert growth <= prove_contraction(weights, box, 1e-4).claim.rate
+    proved = prove_contraction(weights, box, 1e-4).claim.rate
+    assert growth <= proved
+    # No quadratic norm does better at the vertices, which multipliers reach for two units.
+    assert proved == pytest.approx(1.654, abs=1e-3)
+    assert vertex_rate(weights, box) == pytest.approx(1.654, abs=1e-3)
+
+
+def vertex_rate(weights, box):
+    """The least r with J^T Q J <= r^2 Q at every vertex for some Q, by Clarabel and bisection."""
+    jacobians, (low, high) = vertices(weights, box), (1.0, 3.0)
+    metric = cp.Variable(weights.shape, symmetric=True)
+    while high - low > 1e-4:
+        rate = (low + high) / 2
+        held = [rate**2 * metric - jacobian.T @ metric @ jacobian >> 0 for jacobian in jacobians]
+        problem = cp.Problem(cp.Minimize(0), [metric >> np.eye(len(weights)), *held])
+        low, high = (low, rate) if solved(problem, "the vertices") else (rate, high)
+    return high
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -1,0 +1,1 @@
+"""One HTML page from the results of other commands: figures by question, certificates and whether they hold."""
