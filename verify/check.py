@@ -27,7 +27,7 @@ from .check_spectral import SpectralChecker
 from .constraints import Rows, constraint_rows, is_zero
 from .implicit.loop_check import loop_proved_in_balls, loop_proved_in_double
 from .mode import Mode
-from .positive_definite import proved_in_balls, proved_in_double
+from .positive_definite import proved_in_balls, proved_in_double, refuted_in_double
 
 _PRECISIONS = (128, 256, 512)
 # No network of float64 weights needs more, and sums of two still fit every integer type.
@@ -126,6 +126,7 @@ class NeuronChecker:
         self.loops = [layer.size for layer in self.rows.loops]
         self.blocks = len(self.rows.sizes)
         self.is_constant = all(is_zero(c) for c in self.rows.output.values())
+        self.refuted = False
 
     def well_posed(self, certificate: Certificate, balls: bool) -> bool:
         """Whether every implicit layer is shown to have one solution, in balls where double precision is undecided."""
@@ -140,9 +141,13 @@ class NeuronChecker:
 
     def proved_in_double(self, certificate: Certificate) -> bool:
         matrix = matrix_in_double(neuron_terms(certificate, self.rows))
-        return matrix is not None and proved_in_double(*matrix, self.blocks)
+        proved = matrix is not None and proved_in_double(*matrix, self.blocks)
+        self.refuted = not proved and matrix is not None and refuted_in_double(*matrix, self.blocks)
+        return proved
 
     def proved_in_balls(self, certificate: Certificate) -> bool:
+        if self.refuted:
+            return False
         terms = neuron_terms(certificate, constraint_rows(self.graph, BALLS))
         return proved_in_balls(matrix_in_balls(terms), self.blocks)
 

@@ -17,6 +17,8 @@ UNIT = 2.0**-53
 _SLACK = 1 + 1e-9
 # Covers underflow: entries are scaled to about 1, and no row has 1e12 operations.
 _TINY = 1e-290
+# Far more than what rounding does to the eigenvalues of a matrix with a diagonal of about 1.
+_CLEARLY = 1e-6
 
 
 def gamma(operations: int) -> float:
@@ -72,6 +74,27 @@ def decided_in_double(middle: Blocks, radius: Blocks, count: int) -> np.ndarray:
         decided[fit] = _dominated(work, errors, sizes)
         return decided
     return _dominated(work, errors, sizes)
+
+
+def refuted_in_double(middle: Blocks, radius: Blocks, count: int) -> bool:
+    """Whether the matrices have an eigenvalue so far below zero, relative to their diagonals, that none is semidefinite.
+
+    It spares attempts in balls that must fail. Nothing rests on it: it only ever refuses.
+    """
+    sizes = [len(middle[k, k]) for k in range(count)]
+    diagonal = [np.diagonal(middle[k, k]) for k in range(count)]
+    if not all(np.all(np.isfinite(block)) for blocks in (middle, radius) for block in blocks.values()):
+        return False
+    if any(np.any(entries < -2 * np.diagonal(radius[k, k])) for k, entries in enumerate(diagonal)):
+        return True
+    if any(np.any(entries <= 0) for entries in diagonal):
+        return False
+    exponents = [-np.round(np.log2(entries) / 2).astype(np.intc) for entries in diagonal]
+    work, errors = _scaled(middle, exponents), _scaled(radius, exponents)
+    if any(np.any(sums > _CLEARLY / 10) for sums in _row_sums(errors, sizes, ())):
+        return False
+    shifted = {(k, k): _less_diagonal(work[k, k], np.full(sizes[k], -_CLEARLY)) for k in range(count)}
+    return _cholesky(work | shifted, sizes) is None
 
 
 def _dominated(work: Blocks, errors: Blocks, sizes: list[int]) -> np.ndarray:

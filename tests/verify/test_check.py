@@ -292,3 +292,17 @@ def test_no_multipliers_no_proof(name, rng):
     graph, given = TINY[name], certificate(name)
     for factor in (0.0, 1e-30, 1e30):
         assert not check(change(given, multipliers=tuple(factor * lam for lam in given.multipliers)), graph).proved
+
+
+def test_balls_are_not_asked_about_what_is_clearly_false(monkeypatch):
+    graph = sequential((4,), [Affine(np.eye(4)), Relu(), Affine(np.eye(4))])
+    certificate = lipschitz(graph, lower_bounds=False).certificate
+
+    def asked(*arguments):
+        raise AssertionError("a claim that is clearly false takes minutes in balls")
+
+    monkeypatch.setitem(neuron_terms.__globals__, "proved_in_balls", asked)
+    low = dataclasses.replace(certificate, value=0.99 * certificate.value)
+    assert check(low, graph).outcome is Outcome.NOT_PROVED
+    with pytest.raises(AssertionError, match="minutes"):
+        check(dataclasses.replace(certificate, value=certificate.value * (1 - 1e-9)), graph)

@@ -7,7 +7,7 @@ import pytest
 from flint import arb, arb_mat
 from netgain.verify import positive_definite
 from netgain.verify.balls import precision
-from netgain.verify.positive_definite import gamma, proved_in_balls, proved_in_double
+from netgain.verify.positive_definite import gamma, proved_in_balls, proved_in_double, refuted_in_double
 
 from .exact_inequality import is_semidefinite
 
@@ -104,6 +104,24 @@ def test_random_matrices_at_the_border_are_never_proved_wrongly(sizes, rng):
             decided += 1
             assert all_semidefinite(matrix, radius)
     assert decided > 50
+
+
+@pytest.mark.parametrize("sizes", PARTITIONS)
+def test_what_is_refuted_is_indefinite_and_what_is_clearly_so_is_refuted(sizes, rng):
+    refuted = 0
+    for _ in range(200):
+        matrix = nearly_singular(rng, sum(sizes))
+        radius = radius_of(rng, matrix) * rng.integers(2)
+        margin = rng.choice([-1, 1]) * 10.0 ** rng.uniform(-9, -2)
+        matrix = shifted(matrix, margin)
+        asked = (blocks(matrix, sizes), blocks(radius + 1e-320, sizes), len(sizes))
+        if refuted_in_double(*asked):
+            refuted += 1
+            assert not is_semidefinite(rational(matrix))
+    assert sum(sizes) == 1 or refuted > 20
+    wide = np.full((2, 2), 1.0)
+    assert not refuted_in_double(blocks(np.array([[1.0, 1.1], [1.1, 1.0]]), (1, 1)), blocks(wide, (1, 1)), 2)
+    assert refuted_in_double(blocks(np.array([[1.0, 0.0], [0.0, -1.0]]), (2,)), blocks(0 * wide, (2,)), 1)
 
 
 @pytest.mark.parametrize("sizes", PARTITIONS)
