@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .content import Bound, Figure, Side
-from .drawing import COLOURS, decimal_of, drawn, is_wide, label_of, plain_ticks
+from .drawing import COLOURS, decimal_of, drawable, drawn, is_wide, label_of, plain_ticks
 
 _ROW, _MARGIN = 25, 62
 _MOST = 40
@@ -14,12 +14,12 @@ _LOOKS = {Side.UPPER: ("<", "upper"), Side.LOWER: (">", "lower"), Side.EXACT: ("
 
 def bounds_figure(identifier: str, title: str, symbol: str, bounds: Sequence[Bound], level: float | None = None
                   ) -> Figure | None:
-    """The bounds from the largest down, each with its value; None where there are none.
+    """The bounds from the largest down, each with its value; None where there are none, or none that can be drawn.
 
     Triangles point to where the quantity lies; filled ones are proved. **Arguments:** `symbol`: of the quantity;
     `level`: a number it is compared with.
     """
-    if not bounds:
+    if not bounds or not drawable(bound.value for bound in bounds):
         return None
     rows = sorted(bounds, key=lambda bound: bound.value, reverse=True)[:_MOST]
     low, high = interval(bounds)

@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 
 from .content import Figure
+from .drawing import drawable
 from .lines_figure import Axis, Curve, lines_figure
 
 _SERIES = 6
@@ -21,7 +22,8 @@ class Convergence:
 
 def convergence_figure(identifier: str, title: str, iterations: Sequence[Convergence]) -> Figure | None:
     """Steps over iterations on a logarithmic scale, with a dashed line for each guaranteed factor; None without any."""
-    shown = [iteration for iteration in iterations if len(iteration.course) > 1]
+    shown = [iteration for iteration in iterations
+             if len(iteration.course) > 1 and drawable(length for _, length in iteration.course)]
     if not shown:
         return None
     ends = [iteration.course[-1][0] for iteration in shown]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .content import Figure
-from .drawing import COLOURS, drawn, is_wide, plain_ticks
+from .drawing import COLOURS, drawable, drawn, is_wide, plain_ticks
 
 
 def course_figure(identifier: str, title: str, course: Sequence[tuple[float, float | None, float | None]],
@@ -15,7 +15,7 @@ def course_figure(identifier: str, title: str, course: Sequence[tuple[float, flo
     """
     upper = [(seconds, bound) for seconds, bound, _ in course if bound is not None]
     lower = [(seconds, dual) for seconds, _, dual in course if dual is not None and dual > 0]
-    if len(upper) < 2:
+    if len(upper) < 2 or not drawable([*(bound for _, bound in (*upper, *lower)), certified, witness]):
         return None
     description = (f"From {upper[0][1]:.6g} at the start to {upper[-1][1]:.6g} after {upper[-1][0]:.3g} seconds, "
                    f"{len(course)} points.")
@@ -32,7 +32,7 @@ def course_figure(identifier: str, title: str, course: Sequence[tuple[float, flo
         shown = [value for _, value in upper] + [value for value in (certified, witness) if value]
         # The dual bound starts at nothing; what it has to say is where the two meet.
         low, high = min(shown), max(shown)
-        margin = 0.06 * (high - low) or 0.05 * abs(high)
+        margin = 0.06 * (high - low) or 0.05 * abs(high) or 1.0
         if is_wide(shown, 8):
             axes.set_yscale("log")
             axes.set_ylim(low / 1.3, high * 1.15)

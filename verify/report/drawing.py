@@ -157,6 +157,11 @@ def plain_ticks(axis: Any) -> None:
         axis.set_minor_formatter(NullFormatter())
 
 
+def drawable(values: Iterable[float | None]) -> bool:
+    """Whether a picture of these numbers exists: beyond this range the arithmetic of axes over- or underflows."""
+    return all(not value or 1e-250 <= abs(value) <= 1e250 for value in values)
+
+
 def is_wide(values: Iterable[float], factor: float) -> bool:
     """Whether positive values are so far apart that a logarithmic scale serves them better."""
     known = list(values)

@@ -11,6 +11,9 @@ from collections.abc import Iterator, Sequence
 from .content import LayerGraph, LayerRow, Line
 from .fields import FieldError, Fields
 
+# Its exponential is a float64.
+_LARGEST_REACH = 700.0
+
 
 @dataclasses.dataclass(frozen=True)
 class Node:
@@ -28,7 +31,8 @@ class Node:
 def nodes_of(fields: Fields) -> tuple[Node, ...]:
     """The nodes under `graph`, in order; none if the result has no graph.
 
-    **Raises:** `FieldError` if a node is fed by one that does not come before it, or gains do not fit the inputs.
+    **Raises:** `FieldError` if a node is fed by one that does not come before it, or gains do not fit the inputs or
+    are negative.
     """
     nodes: list[Node] = []
     for entry in fields.objects("graph"):
@@ -43,6 +47,8 @@ def nodes_of(fields: Fields) -> tuple[Node, ...]:
                              "not come before it")
         if len(node.gains) != len(node.inputs):
             raise FieldError(f"`graph` has {len(node.gains)} gains for the {len(node.inputs)} inputs of {node.name!r}")
+        if any(gain is not None and gain < 0 for gain in node.gains):
+            raise FieldError(f"`graph` has a negative gain at {node.name!r}")
         nodes.append(node)
     return tuple(nodes)
 
@@ -52,7 +58,7 @@ def layer_graph(nodes: Sequence[Node]) -> LayerGraph | None:
     if not nodes:
         return None
     gains = [gain for node in nodes for gain in node.gains if gain]
-    reach = max((abs(math.log(gain)) for gain in gains), default=0.0) or 1.0
+    reach = min(max((abs(math.log(gain)) for gain in gains), default=0.0) or 1.0, _LARGEST_REACH)
     rows = []
     previous: str | None = None
     columns = 1
@@ -84,7 +90,7 @@ def _bar(gains: Sequence[float | None], reach: float) -> tuple[float, float]:
     known = [gain for gain in gains if gain is not None]
     if not known:
         return 50.0, 0.0
-    share = 50 * max(-1.0, math.log(max(known)) / reach) if max(known) > 0 else -50.0
+    share = 50 * min(1.0, max(-1.0, math.log(max(known)) / reach)) if max(known) > 0 else -50.0
     return (50.0, round(share, 2)) if share >= 0 else (round(50 + share, 2), round(-share, 2))
 
 

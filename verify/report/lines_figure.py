@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .content import Figure
-from .drawing import COLOURS, SERIES, drawn, is_wide, label_of, plain_ticks
+from .drawing import COLOURS, SERIES, drawable, drawn, is_wide, label_of, plain_ticks
 
 _STYLES = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (6, 2, 1, 2)))
 _MARKERS = ("o", "s", "^", "D", "v", "P")
@@ -46,14 +46,15 @@ class Axis:
 
 def lines_figure(identifier: str, title: str, description: str, x_axis: Axis, y_axis: Axis, curves: Sequence[Curve],
                  levels: Sequence[tuple[str, float, str]] = (), height: float = 230) -> Figure | None:
-    """The curves that have points; None where none has. `levels`: label, value and colour of horizontal lines.
+    """The curves that have points; None where none has, or numbers cannot be drawn.
 
-    Where x stands for names, these are written one below the other, and y runs to the right.
+    `levels`: label, value and colour of horizontal lines. Where x stands for names, these are written one below
+    the other, and y runs to the right.
     """
     known = [curve for curve in curves if any(value is not None for value in curve.y)]
-    if not known:
+    numbers = [value for curve in known for value in (*curve.x, *curve.y, *curve.low, *curve.high)]
+    if not known or not drawable([*numbers, *(value for _, value, _ in levels)]):
         return None
-
     entries = sum(bool(curve.label) for curve in known) + len(levels)
 
     def paint(axes: Any) -> None:

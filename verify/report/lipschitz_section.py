@@ -61,7 +61,7 @@ def lipschitz_section(context: Context) -> Section:
     fields.ignore("schema", "question", "upper_decimal", "norm")
     headline = ("L ≤", rounded_up(certified)) if certified is not None else ("L", "no bound was proved")
     return Section(identifier, model.name, "Lipschitz constant", headline, facts, [*blocks, *remaining(fields)],
-                   certificates, proved)
+                   certificates, certified is not None)
 
 
 def _bounds(fields: Fields, certified: float | None, lower: Fields, solver: Fields) -> list[Bound]:

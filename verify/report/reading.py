@@ -51,13 +51,16 @@ def read_documents(paths: Iterable[Path], known: Iterable[str]) -> list[Document
                     wrong.append(str(error))
         except ReportError as error:
             wrong.append(str(error))
+    found = [document for _, group in itertools.groupby(documents, key=lambda document: document.path)
+             for document in _unpacked(list(group))]
+    wrong += [f"{document.origin} holds a result of the schema {_short(document.schema)}, which is not known."
+              for document in found if document.schema not in schemas]
     if wrong:
         raise ReportError("\n".join(wrong))
-    return [found for path, group in itertools.groupby(documents, key=lambda document: document.path)
-            for found in _unpacked(list(group), schemas)]
+    return found
 
 
-def _unpacked(documents: list[Document], known: frozenset[str]) -> list[Document]:
+def _unpacked(documents: list[Document]) -> list[Document]:
     """The documents of one file; lines of jobs become one document that lists them, and one for each result."""
     jobs = {document.body.get("id"): document for document in documents if document.schema == BATCH}
     if not jobs:
@@ -69,10 +72,7 @@ def _unpacked(documents: list[Document], known: frozenset[str]) -> list[Document
     for job in jobs.values():
         result = job.body.get("result")
         if isinstance(result, dict):
-            schema = result.get("schema")
-            if schema not in known:
-                raise ReportError(f"{job.origin} holds a result of the schema {_short(schema)}, which is not known.")
-            found.append(dataclasses.replace(job, schema=schema, body=result))
+            found.append(dataclasses.replace(job, schema=str(result.get("schema")), body=result))
     return [dataclasses.replace(first, origin=str(first.path), body={"schema": BATCH, "jobs": listed}), *found]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..rounding import rounded_down, rounded_up
 from .content import Figure
-from .drawing import COLOURS, drawn, label_of
+from .drawing import COLOURS, drawable, drawn, label_of
 
 _ROW, _MARGIN = 36, 58
 
@@ -28,7 +28,7 @@ class SlopeInterval:
 
 def slope_interval_figure(identifier: str, title: str, intervals: Sequence[SlopeInterval]) -> Figure | None:
     """A bar for each interval, the proved ones filled; None without any."""
-    if not intervals:
+    if not intervals or not drawable(end for interval in intervals for end in (interval.m, interval.high)):
         return None
     description = "; ".join(f"{interval.label}: {interval.text}{', proved' if interval.proved else ''}"
                             for interval in intervals)

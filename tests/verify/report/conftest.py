@@ -79,11 +79,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         states, inputs = np.array([[-0.7, 0.1], [0.1, -0.6]]), np.array([[1.0], [0.5]])
         block = StableBlock((states,), (inputs,), (), LeakyRelu(0.2), 1.0, 4)
         save_stable_npz("blocks.npz", StableNetwork((block,), (1,), "blocks"))
+        np.savez("data.npz", x=np.random.default_rng(1).standard_normal((6, 2)), y=[0, 1, 0, 1, 0, 1])
         for name, arguments in {
             "lipschitz": ("verify", "residual.onnx"), "contractivity": ("contractivity", "ode.npz"),
             "implicit": ("implicit", "implicit.npz"), "stability": ("stability", "blocks.npz"),
             "flow": ("flow", "ode.npz", *QUICK), "comparison": ("compare", "implicit.npz", "--time-limit", "20"),
             "inspection": ("inspect", "residual.onnx"),
+            "robustness": ("robustness", "residual.onnx", "--data", "data.npz", "--attack-steps", "5"),
         }.items():
             result = run(*arguments, "--json")
             assert result.exit_code in (0, 1), result.stderr
@@ -94,7 +96,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-RESULTS = ("lipschitz", "contractivity", "implicit", "stability", "flow", "comparison", "inspection", "table")
+RESULTS = ("lipschitz", "contractivity", "implicit", "stability", "flow", "comparison", "inspection", "table",
+           "robustness")
 
 
 def made(documents: list[Document]) -> str:

@@ -10,7 +10,7 @@ from .browser import DESKTOP, PHONE, complaints, launched
 from .conftest import made
 
 FIGURES = Counter({"graph": 2, "sandwich": 9, "depth": 3, "course": 1, "slopes": 1, "convergence": 1, "rates": 1,
-                   "series": 1})
+                   "series": 1, "accuracy": 1})
 ONE = Counter({"graph": 1, "sandwich": 1, "depth": 1, "course": 1})
 
 

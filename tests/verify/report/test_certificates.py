@@ -18,7 +18,7 @@ from netgain.verify.sealed_json import sealed
 
 from .conftest import save_residual
 
-CERTIFIED = ("lipschitz", "contractivity", "implicit", "stability", "flow")
+CERTIFIED = ("lipschitz", "contractivity", "implicit", "stability", "flow", "robustness")
 DATE = "2026-11-22"
 
 
@@ -113,10 +113,23 @@ def _of_time(body):
     body["time"] = 0.5
 
 
+def _of_constant(body):
+    body["upper"] *= 0.999
+
+
+def _of_pair(body):
+    body["pairs"][0]["upper"] *= 0.999
+
+
+def _of_radius(body):
+    body["samples"][0]["radius"] += 1e-6
+
+
 @pytest.mark.parametrize(("name", "change"), [
     ("lipschitz", _of_lipschitz), ("contractivity", _of_level), ("contractivity", _of_slopes),
     ("contractivity", _of_interval), ("implicit", _of_gain), ("stability", _of_claim), ("stability", _of_kind),
-    ("stability", _of_block), ("stability", _of_network), ("flow", _of_flow), ("flow", _of_time)])
+    ("stability", _of_block), ("stability", _of_network), ("flow", _of_flow), ("flow", _of_time),
+    ("robustness", _of_constant), ("robustness", _of_pair), ("robustness", _of_radius)])
 @pytest.mark.usefixtures("in_process")
 def test_results_that_claim_more_than_the_certificate_proves_are_refused(name, change, place):
     found = statuses(place, name, change=change)

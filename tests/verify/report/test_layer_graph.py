@@ -112,6 +112,7 @@ def test_unknown_gains_end_the_composition_and_are_marked():
     ([{"node": "a", "layer": "L"}, {"node": "a", "layer": "L"}], "twice"),
     ([{"node": "a", "layer": "L", "inputs": ["b"], "gains": [1.0]}], "do not come before"),
     ([{"node": "a", "layer": "L"}, {"node": "b", "layer": "L", "inputs": ["a"], "gains": []}], "0 gains for the 1"),
+    ([{"node": "a", "layer": "L"}, {"node": "b", "layer": "L", "inputs": ["a"], "gains": [-1.0]}], "negative gain"),
 ])
 def test_graphs_that_are_none_are_refused(entries, message):
     with pytest.raises(FieldError, match=message):

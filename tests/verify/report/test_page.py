@@ -24,6 +24,7 @@ FIGURES = {
     "comparison": {"sandwich", "depth"},
     "inspection": set(),
     "table": {"series"},
+    "robustness": {"accuracy"},
 }
 """What each result is drawn as, at least."""
 
@@ -155,6 +156,23 @@ def test_results_of_older_versions_have_no_picture_and_say_so(body, folder):
     assert figures_in(text) == {"sandwich"}
     assert "No picture of the layers" in text
     assert "No picture of the course of the solve" in text
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-310, 1e-200, 1e200, 1e307])
+def test_numbers_of_any_size_make_a_page(body, folder, size):
+    """Of those whose axes would be out of range there is no picture, and the number stays."""
+    def scaled(value):
+        return None if value is None else size * min(value, 5.0)
+
+    body |= {"upper": scaled(body["upper"]), "norm_product": scaled(body["norm_product"])}
+    body["lower"] |= {"value": scaled(body["lower"]["value"]), "slope": scaled(body["lower"]["slope"])}
+    for line in body["course"]:
+        line |= {"bound": scaled(line["bound"]), "dual_bound": scaled(line["dual_bound"])}
+    for node in body["graph"]:
+        node |= {"gains": [scaled(gain) for gain in node["gains"]], "reached": scaled(node["reached"])}
+    text = of_body(body, folder)
+    assert rounded_up(body["upper"]) in text
+    assert ("sandwich" in figures_in(text)) is (size in (0.0, 1e-200, 1e200))
 
 
 def test_what_was_not_proved_is_not_called_so(body, folder):

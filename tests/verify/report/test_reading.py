@@ -4,7 +4,7 @@ import json
 
 import pytest
 from netgain.verify.report.fields import FieldError, Fields, content_of
-from netgain.verify.report.reading import ReportError, read_documents
+from netgain.verify.report.reading import BATCH, ReportError, read_documents
 
 KNOWN = ("netgain-result/1", "netgain-flow-result/1")
 
@@ -65,6 +65,24 @@ def test_lines_are_results_of_their_own_and_formatted_objects_are_one(tmp_path):
     broken = write(tmp_path, "broken.jsonl", json.dumps(results[0]) + "\n" + '{"schema": "netg')
     with pytest.raises(ReportError, match="line 2 is not complete JSON"):
         read_documents([broken], KNOWN)
+
+
+def test_results_of_batches_follow_the_list_of_their_jobs(tmp_path):
+    def job(name, status, result):
+        return json.dumps({"schema": BATCH, "id": name, "status": status, "result": result})
+
+    result = {"schema": KNOWN[0], "upper": 1}
+    path = write(tmp_path, "jobs.jsonl", "\n".join([
+        job("a", "died", None), job("b", "proved", result), job("a", "proved", {**result, "upper": 2}),
+        job("c", "timed_out", None)]))
+    listed, *results = read_documents([path], [BATCH, *KNOWN])
+    assert listed.schema == BATCH
+    assert [(entry["id"], entry["status"]) for entry in listed.body["jobs"]] == [
+        ("a", "proved"), ("b", "proved"), ("c", "timed_out")]
+    assert [document.body["upper"] for document in results] == [2, 1]
+    unknown = write(tmp_path, "unknown.jsonl", job("a", "proved", {"schema": "netgain-dream/1"}))
+    with pytest.raises(ReportError, match=r"unknown\.jsonl.*'netgain-dream/1', which is not known"):
+        read_documents([unknown], [BATCH, *KNOWN])
 
 
 def test_what_cannot_be_shown_is_replaced(tmp_path):
