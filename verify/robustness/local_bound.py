@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 from netgain.solvers.closed_form import Scaled, compress, scale
 from netgain.solvers.dual_scaling import DualScaling
-from netgain.solvers.result import Limits, Solution
+from netgain.solvers.result import Limits, Solution, Status
 
 from ..certificate import Certificate
 from ..constraints import to_inequality
@@ -62,7 +62,11 @@ class LocalInequality:
                 if certificate is not None and certificate.value <= enough:
                     return certificate
         limits = dataclasses.replace(limits, enough=enough * (1 - _INFLATIONS[0]))
-        certificate = self._proved(row, scaled, _solver(scaled).solve(scaled, limits))
+        solution = _solver(scaled).solve(scaled, limits)
+        if solution.status is Status.INTERRUPTED:
+            # Solvers keep Ctrl-C to themselves, and what is left of one question is not worth a proof.
+            raise KeyboardInterrupt
+        certificate = self._proved(row, scaled, solution)
         if certificate is not None and certificate.value > 0:
             self._known.append(certificate)
         return certificate

@@ -226,7 +226,8 @@ class _Run:
         except KeyboardInterrupt:
             self.interrupted = True
         if searched < count:
-            self.notes.append(f"Slopes on balls were tried for {searched} of {count} samples, then the time was up.")
+            self.notes.append(f"Slopes on balls were tried for {searched} of {count} samples before the time was up or "
+                              "Ctrl-C was pressed.")
         return claims, searched
 
     def regions(self, network: LocalNetwork, count: int, region: Region, overall: LipschitzReport, seed: int
@@ -252,7 +253,8 @@ class _Run:
         except KeyboardInterrupt:
             self.interrupted = True
         if len(bounds) < count:
-            self.notes.append(f"{len(bounds)} of {count} regions were bounded, then the time was up.")
+            self.notes.append(f"{len(bounds)} of {count} regions were bounded before the time was up or Ctrl-C was "
+                              "pressed.")
         return bounds
 
     def pairs(self, overall: LipschitzReport, lead: Margins, share: float) -> PairBounds:

@@ -8,8 +8,10 @@ import pytest
 from netgain.layers import Affine, GraphBuilder, Relu, Tanh, sequential
 from netgain.layers.differential import Linearisation
 from netgain.layers.linear import Add
-from netgain.solvers.result import Limits
+from netgain.solvers.closed_form import ClosedForm
+from netgain.solvers.result import Limits, Status
 from netgain.verify import lipschitz
+from netgain.verify.robustness import local_bound
 from netgain.verify.robustness.attack import Attack
 from netgain.verify.robustness.certificate import load_robustness
 from netgain.verify.robustness.check import Finding, check_robustness
@@ -288,6 +290,24 @@ def test_gains_of_other_rows_are_refused():
     other = gains[3 - larger]
     assert not gain_proved(rows, difference(4, 0, larger), dataclasses.replace(other, value=0.5 * other.value))
     assert not gain_proved(rows, None, gains[1])
+
+
+class _Interrupted:
+    """Ctrl-C during a solve, which solvers turn into a status."""
+
+    def solve(self, scaled, limits, on_progress=None):
+        return dataclasses.replace(ClosedForm().solve(scaled, limits), status=Status.INTERRUPTED)
+
+
+def test_after_an_interruption_nothing_more_is_tried(monkeypatch):
+    graph = CLASSIFIERS["relu"]
+    monkeypatch.setattr(local_bound, "_solver", lambda scaled: _Interrupted())
+    report = robustness(graph, samples(graph, 4, wrong=0.0), (0.1,), attack=Attack(steps=5, restarts=1), local=4,
+                        region=Region(RegionShape.BALL, 0.5))
+    assert report.interrupted
+    assert report.searched < 4
+    assert report.regions == ()
+    assert check_robustness(report.certificate, graph).proved
 
 
 @pytest.mark.parametrize(("graph", "message"), [
