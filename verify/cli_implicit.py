@@ -58,7 +58,7 @@ def implicit(
     ] = None,
     inputs: Annotated[
         Path | None,
-        typer.Option("--input", help="Inputs to look at: an array (.npy), or `inputs` and `labels` (.npz)."),
+        typer.Option("--input", help="Inputs to look at: an array (.npy), or x and, if wanted, labels y (.npz)."),
     ] = None,
     radius: Annotated[
         float | None,

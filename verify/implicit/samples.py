@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from netgain.layers.layer import Shape
 
-_KEYS = ("inputs", "labels")
+from ..robustness.samples import INPUT_KEYS, LABEL_KEYS
 
 
 class SampleError(ValueError):
@@ -27,17 +27,14 @@ class Samples:
 
 
 def load_samples(path: Path, shape: Shape, outputs: int) -> Samples:
-    """The inputs in a file: one array (`.npy`), or `inputs` and, if wanted, `labels` (`.npz`).
+    """The inputs in a file: one array (`.npy`), or an array `x` and, if wanted, `y` (`.npz`, or other names of these).
 
     **Arguments:** `shape`: of one input; arrays may be a batch of these or of vectors of as many numbers, or one alone.
     `outputs`: labels are below.
 
     **Raises:** `SampleError` naming what the file holds instead; `OSError` if it cannot be read.
     """
-    arrays = _arrays(path)
-    if "inputs" not in arrays or set(arrays) - set(_KEYS):
-        raise SampleError(f"{path} has the keys {', '.join(sorted(arrays)) or 'none'}; expected `inputs` and, if there "
-                          "are any, `labels`.")
+    arrays = _named(path, _arrays(path))
     inputs, size = _numbers(path, "inputs", arrays["inputs"]), math.prod(shape)
     for known in (shape, (size,)):
         if inputs.shape == known:
@@ -61,6 +58,17 @@ def load_samples(path: Path, shape: Shape, outputs: int) -> Samples:
                           f"{labels.dtype} of shape {labels.shape}"
                           + (f" from {labels.min()} to {labels.max()}." if labels.size else "."))
     return Samples(inputs, labels.astype(np.int64))
+
+
+def _named(path: Path, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays as `inputs` and `labels`, whichever of their names they have."""
+    found = {name: [key for key in keys if key in arrays] for name, keys in
+             (("inputs", INPUT_KEYS), ("labels", LABEL_KEYS))}
+    if len(found["inputs"]) != 1 or len(found["labels"]) > 1 or len(arrays) > sum(map(len, found.values())):
+        raise SampleError(f"{path} has the keys {', '.join(sorted(arrays)) or 'none'}; expected inputs under one of "
+                          f"{', '.join(INPUT_KEYS)} and, if there are any, labels under one of "
+                          f"{', '.join(LABEL_KEYS)}.")
+    return {name: arrays[keys[0]] for name, keys in found.items() if keys}
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:

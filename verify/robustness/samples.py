@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 from netgain.layers.layer import Shape
 
-_INPUTS, _LABELS = ("x", "images", "inputs", "X"), ("y", "labels", "Y")
+INPUT_KEYS, LABEL_KEYS = ("x", "images", "inputs", "X"), ("y", "labels", "Y")
+"""Under which one of the keys of an archive inputs and labels are."""
+
 _FORMATS = (".npz", ".npy", ".csv")
 
 
@@ -76,7 +78,7 @@ def _from_npz(path: Path, labels: Path | None) -> tuple[np.ndarray, np.ndarray]:
         if not isinstance(archive, np.lib.npyio.NpzFile):
             raise SamplesError(f"{path} is no archive of arrays, whatever its name says.")
         found = []
-        for names, what in ((_INPUTS, "inputs"), (_LABELS, "labels")):
+        for names, what in ((INPUT_KEYS, "inputs"), (LABEL_KEYS, "labels")):
             present = [name for name in names if name in archive.files]
             if len(present) != 1:
                 raise SamplesError(f"{path}: {what} are expected under one of the keys {', '.join(names)}; it has "

@@ -158,6 +158,8 @@ def test_shapes_of_files(tmp_path):
         assert np.array_equal(found.inputs.ravel(), stored.ravel())
     np.savez(tmp_path / "u.npz", inputs=images, labels=np.array([2, 0]))
     assert np.array_equal(load_samples(tmp_path / "u.npz", (1, 4, 4), 3).labels, [2, 0])
+    np.savez(tmp_path / "v.npz", x=images, y=np.array([2, 0]))
+    assert np.array_equal(load_samples(tmp_path / "v.npz", (1, 4, 4), 3).inputs, images)
 
 
 GOOD = {"inputs": np.zeros((2, 3)), "labels": np.array([0, 1])}
@@ -174,6 +176,7 @@ GOOD = {"inputs": np.zeros((2, 3)), "labels": np.array([0, 1])}
     ({"labels": np.array([0.0, 1.0])}, "float64"),
     ({"labels": np.array([1])}, "2 integers"),
     ({"images": np.zeros(3)}, "keys images, inputs, labels"),
+    ({"more": np.zeros(3)}, "keys inputs, labels, more"),
 ], ids=str)
 def test_files_that_hold_something_else(change, said, tmp_path):
     np.savez(tmp_path / "u.npz", **(GOOD | change))
