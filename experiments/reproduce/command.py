@@ -72,7 +72,7 @@ def _run(chosen: list[Any], request: Any, figures: bool, as_json: bool, quiet: b
                 with display.running():
                     outcome = run(entry, request, display.say, lambda: bool(interruption), figures)
                 _show(outcome, as_json)
-                if not (outcome.complete and outcome.table.complete):
+                if not (outcome.complete and outcome.table.explained):
                     code = ExitCode.NOT_PROVED
                 if interruption:
                     return ExitCode.INTERRUPTED
@@ -124,5 +124,6 @@ def _show_list(as_json: bool) -> None:
         takes = ", ".join([needs.data or "no data", *(f"extra {extra}" for extra in needs.extras)])
         rows.append((entry.name, f"arXiv {entry.source.arxiv}", entry.source.table,
                      f"{needs.minutes:g} min, {needs.memory:g} GB", takes,
-                     f"--weights: {entry.weights}" if entry.weights else ""))
+                     "; ".join(f"{option}: {text}" for option, text in (("--weights", entry.weights),
+                                                                        ("--full", entry.full)) if text)))
     show_table(result_console(), ("name", "paper", "table", "takes", "needs", ""), rows)

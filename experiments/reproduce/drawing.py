@@ -28,23 +28,26 @@ def draw(table: Table, folder: Path) -> list[Path]:
 
 def _draw(figure: Figure, axes) -> None:  # type: ignore[no-untyped-def]
     names = _names(figure)
-    bars = [series for series in figure.series if series.shape is Shape.BARS]
-    width = 0.8 / max(len(bars), 1)
+    # Bars and intervals over the same name stand side by side.
+    beside = [series for series in figure.series if series.shape is not Shape.LINE]
+    width = 0.8 / max(len(beside), 1)
     for number, series in enumerate(figure.series):
-        places = [names.index(x) if isinstance(x, str) else x for x in series.x]
+        shift = (beside.index(series) - (len(beside) - 1) / 2) * width if names and series in beside else 0.0
+        places = [shift + (names.index(x) if isinstance(x, str) else x) for x in series.x]
         known = [(x, y) for x, y in zip(places, series.y, strict=True) if y is not None]
         colour = f"C{number % 10}"
         if series.shape is Shape.BARS:
-            shift = (bars.index(series) - (len(bars) - 1) / 2) * width
-            axes.bar([place + shift for place, _ in known], [y for _, y in known], width, color=colour,
-                     label=series.label, hatch="//" if series.published else None)
+            axes.bar([x for x, _ in known], [y for _, y in known], width, color=colour, label=series.label,
+                     hatch="//" if series.published else None)
         elif series.shape is Shape.INTERVALS:
             _intervals(axes, series, places, colour)
         else:
-            axes.plot([x for x, _ in known], [y for _, y in known], "o--" if series.published else "o-", color=colour,
-                      label=series.label)
+            # Between names there is nothing.
+            line = "" if names else "--" if series.published else "-"
+            axes.plot([x for x, _ in known], [y for _, y in known], marker="x" if series.published else "o",
+                      linestyle=line, color=colour, label=series.label)
     if names:
-        axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
+        axes.set_xticks(range(len(names)), names, rotation=30, ha="right", fontsize="small")
     elif figure.x.log:
         axes.set_xscale("log", base=2)
     if figure.y.log:
@@ -52,7 +55,8 @@ def _draw(figure: Figure, axes) -> None:  # type: ignore[no-untyped-def]
     axes.set_xlabel(figure.x.label)
     axes.set_ylabel(figure.y.label)
     axes.set_title(figure.title)
-    axes.legend(fontsize="small")
+    if figure.series:
+        axes.legend(fontsize="small")
 
 
 def _intervals(axes, series: Series, places: list[float], colour: str) -> None:  # type: ignore[no-untyped-def]
@@ -61,7 +65,7 @@ def _intervals(axes, series: Series, places: list[float], colour: str) -> None: 
     known = [(x, low, high) for x, low, high in zip(places, series.low, series.high, strict=True)
              if low is not None and high is not None]
     axes.vlines([x for x, _, _ in known], [low for _, low, _ in known], [high for _, _, high in known], color=colour,
-                linewidth=3, label=series.label)
+                linewidth=4, label=series.label)
 
 
 def _names(figure: Figure) -> list[str]:

@@ -11,12 +11,10 @@ from .table import Source, Table
 class Needs:
     """What a run without `--weights` takes.
 
-    **Attributes:** `data`: in words, empty if none; `mnist`: whether `--data` is read; `extras`: of this package;
-    `minutes`: of one core; `memory`: in GB.
+    **Attributes:** `data`: in words, empty if none; `extras`: of this package; `minutes`: of one core; `memory`: in GB.
     """
 
     data: str = ""
-    mnist: bool = False
     extras: tuple[str, ...] = ()
     minutes: float = 1.0
     memory: float = 1.0

@@ -134,7 +134,7 @@ class Table:
                     raise ValueError(f"{self.name}: {cell!r} does not belong into the column {column.name!r}.")
 
     @property
-    def complete(self) -> bool:
+    def explained(self) -> bool:
         """Whether no deviation lacks an explanation."""
         return all(deviation.explanation is not None for deviation in self.deviations)
 

@@ -50,7 +50,6 @@ def test_every_entry_says_where_it_is_from_and_what_it_takes(entry):
         assert entry.needs.minutes > 0
         assert entry.needs.memory > 0
         assert set(entry.needs.extras) <= set(registry.EXTRAS)
-        assert entry.needs.mnist <= ("MNIST" in entry.needs.data)
 
 
 def test_an_entry_can_be_run_or_says_why_not():

@@ -67,9 +67,9 @@ def test_bounds_are_shortened_to_the_safe_side():
 
 
 def test_an_unexplained_deviation_is_called_so():
-    assert not table().complete
+    assert not table().explained
     assert UNEXPLAINED in to_markdown(table())
-    assert table(deviations=()).complete
+    assert table(deviations=()).explained
     assert UNEXPLAINED not in to_markdown(table(deviations=()))
 
 

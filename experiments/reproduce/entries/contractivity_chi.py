@@ -128,8 +128,7 @@ def _intervals(rows: list[list[Cell]]) -> Figure:
         lows = [float(row[places[label]]) if isinstance(row[places[label]], float) else None  # type: ignore[arg-type]
                 for row in rows]
         ends = [None if low is None else 1.0 for low in lows]
-        series.append(Series(f"chi, {label[2:]}", Shape.INTERVALS, [f"{name}, {label[2:]}" for name in names], lows,
-                             lows, ends))
+        series.append(Series(f"chi, {label[2:]}", Shape.INTERVALS, names, lows, lows, ends))
     return Figure("The slopes that keep the logarithmic norm below 0", Axis("example"), Axis("slopes"), series)
 
 

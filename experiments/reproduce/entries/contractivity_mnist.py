@@ -95,5 +95,5 @@ ENTRY = Entry(
     NAME, "Contractivity: neural-ODE classifiers of MNIST, plain and kept contractive",
     Source("Guglielmi, De Marinis, Savostianov, Tudisco: Contractivity of neural ODEs: an eigenvalue optimization "
            "problem", "2402.13092", "classification of MNIST by a one-layer neural ODE"),
-    Needs(data="MNIST", mnist=True, extras=("torch",), minutes=4, memory=2),
+    Needs(data="MNIST", extras=("torch",), minutes=4, memory=2),
     full="six epochs, all test images, a field that changes with time and one of two layers", run=run)
