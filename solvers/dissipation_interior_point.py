@@ -19,7 +19,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from .closed_form import scale
-from .dissipation import DissipationProblem, DissipationSolution, StageData
+from .dissipation import DissipationProblem, DissipationSolution
 from .dissipation_cones import ChainCones, chain_cones
 from .dissipation_start import StagePoint, stage_start
 from .family_cone import Metric
@@ -75,12 +75,13 @@ class DissipationInteriorPoint:
         run = _Run(problem, limits or Limits(), on_progress)
         if run.failure:
             return run.solution(Status.FAILED)
-        try:
-            # Threads work at stages side by side; those of BLAS would only wait for them.
-            with threadpool_limits(limits=1, user_api="blas"), run.pool:
+        # Threads work at stages side by side; those of BLAS would only wait for them.
+        with threadpool_limits(limits=1, user_api="blas"), run.pool:
+            try:
                 status = run.iterate(self.max_iterations)
-        except KeyboardInterrupt:
-            status = Status.INTERRUPTED
+            except KeyboardInterrupt:
+                run.stopped, status = True, Status.INTERRUPTED
+                run.offer(run.joined(run.points)[0])
         return run.solution(status)
 
 
@@ -101,7 +102,11 @@ class _Run:
             unstable = [str(k) for k, point in enumerate(formulas, 1) if point is None]
             self.failure = f"no storage bounds the state of stage {', '.join(unstable)}: is A stable?"
             return
+        # Of every stage alone, the best so far.
+        self.points, self.stopped = list(self.formulas), False
         self.best, _ = self.joined(self.formulas)
+        self.vanishes = any(not (np.any(stage.C) or np.any(stage.D)) for stage in problem.stages)
+        self.vanishes |= problem.head is not None and not any(map(np.any, problem.head.output.values()))
         self.report()
 
     def joined(self, points: Sequence[StagePoint]) -> tuple[np.ndarray, list[float]]:
@@ -126,12 +131,18 @@ class _Run:
         x[0] = level
         return x, levels[::-1]
 
+    def offer(self, x: np.ndarray) -> None:
+        """A strictly feasible point."""
+        if x[0] < self.best[0]:
+            self.best = x
+
     @property
     def out_of_time(self) -> bool:
-        return time.perf_counter() - self.begin > self.limits.time_limit
+        return self.stopped or time.perf_counter() - self.begin > self.limits.time_limit
 
-    def alone(self, stage: StageData, formula: StagePoint) -> StagePoint:
-        """The stage's least gain, roughly."""
+    def solve_alone(self, k: int) -> None:
+        """The least gain of stage k, roughly."""
+        stage, formula = self.problem.stages[k], self.formulas[k]
         cones = chain_cones(DissipationProblem((stage,), None))
         problem = cones.problem(_CAP * formula.rho, [_limit(formula)], map)
         x = np.concatenate([[formula.rho], *(p[np.triu_indices(len(p))] for p in formula.storages),
@@ -140,14 +151,20 @@ class _Run:
         point = None if m is None else problem.central(x, m)
         while point is not None:
             x, forms = point.x, problem.forms(point)
+            if x[0] < self.points[k].rho:
+                self.points[k] = _stage_point(cones, x)
             if 1 - math.sqrt(problem.dual(point, forms) / x[0]) <= _ROUGH or self.out_of_time:
                 break
             point = problem.step(point, forms)
-        return _stage_point(cones, x)
 
     def iterate(self, max_iterations: int) -> Status:
         """From the stages' own gains on, multiplied, to the optimum."""
-        start, levels = self.joined(list(self.pool.map(self.alone, self.problem.stages, self.formulas)))
+        if self.vanishes:
+            self.best[0] = 0.0
+            self.report()
+            return Status.OPTIMAL
+        list(self.pool.map(self.solve_alone, range(len(self.formulas))))
+        start, levels = self.joined(self.points)
         limits = [level * _limit(formula) for level, formula in zip(levels, self.formulas, strict=True)]
         problem = self.cones.problem(_CAP * start[0], limits, self.pool.map)
         m = problem.matrices(start)
@@ -155,8 +172,7 @@ class _Run:
             return Status.STALLED
         point = problem.central(start, m)
         for _ in range(max_iterations):
-            if point.x[0] < self.best[0]:
-                self.best = point.x
+            self.offer(point.x)
             forms = problem.forms(point)
             self.dual_bound = max(self.dual_bound, math.sqrt(problem.dual(point, forms)))
             self.report()

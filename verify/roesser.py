@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 from netgain.layers import FLOAT, Graph
 from netgain.layers.roesser import Realisation
+from netgain.layers.shift_invariant import Stencil
 from netgain.solvers.availability import Backend
 from netgain.solvers.closed_form import Scaled, scale
 from netgain.solvers.dissipation import (
@@ -62,10 +63,11 @@ class _Unscaled:
         """Every stage scaled by a power of two to a gain near 1."""
         exponents, data = [0], []
         for stage in self.chain.stages:
-            gain = math.sqrt(stage.gain) * _gain(realised(stage, 0, FLOAT))
+            size = _size(stage)
+            gain = math.sqrt(stage.gain) * _gain(realised(stage, -size, FLOAT))
             if stage.upper is not None and stage.lower is not None:
                 gain *= max(np.max(np.abs(stage.lower)), np.max(np.abs(stage.upper)))
-            exponents.append(exponents[-1] + (round(math.log2(gain)) if gain > 0 else 0))
+            exponents.append(exponents[-1] + (size + round(math.log2(gain)) if gain > 0 else 0))
             data.append(_data(stage, realised(stage, exponents[-2] - exponents[-1], FLOAT)))
         problem = DissipationProblem(tuple(data), self.data.head)
         return RoesserProblem(self.chain, tuple(exponents), self.head, problem)
@@ -98,6 +100,13 @@ def predict_roesser(graph: Graph) -> Cost:
 def _data(stage: Stage, system: Realisation) -> StageData:
     return StageData(system.A, system.B, system.C, system.D, tuple(system.blocks), system.finite, stage.phases,
                      stage.lower, stage.upper, stage.gain, stage.diagonal)
+
+
+def _size(stage: Stage) -> int:
+    """The binary logarithm of the largest coefficient, rounded; without it, small gains drown in rounding errors."""
+    parts = [stage.filter.coefficients] if isinstance(stage.filter, Stencil) else [stage.filter.C, stage.filter.D]
+    largest = max(float(np.abs(part).max(initial=0.0)) for part in parts)
+    return round(math.log2(largest)) if largest > 0 else 0
 
 
 def _gain(system: Realisation) -> float:
@@ -191,7 +200,7 @@ class Roesser:
             exponents += tuple(e + problem.exponents[-1] for e in head.exponents[1:])
         for inflation in _INFLATIONS:
             candidate = Certificate(
-                value=math.nextafter(solution.bound * (1 + inflation), math.inf),
+                value=math.nextafter(solution.bound * (1 + inflation), math.inf) if solution.bound > 0 else 0.0,
                 digest=self.graph.digest,
                 multipliers=solution.multipliers,
                 exponents=exponents,

@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 import pytest
-from netgain.layers import Convolution, Relu, sequential
+from netgain.layers import Affine, Convolution, Flatten, Relu, sequential
 from netgain.solvers.availability import Backend
 from netgain.solvers.conic import Conic
 from netgain.solvers.result import Limits, Progress, Solution, Status
@@ -102,3 +102,24 @@ def test_the_report_names_the_solver() -> None:
     assert mine.solution.solver == "dissipation_interior_point"
     assert other.solution.solver == "clarabel, dissipation"
     assert 0 < mine.solution.dual_bound <= mine.upper
+
+
+@pytest.mark.parametrize(("place", "with_head"), [(0, False), (1, False), (1, True), (2, True)])
+def test_nothing_reaches_the_output(place: int, with_head: bool) -> None:
+    rng = np.random.default_rng(1)
+    kernels, last = rng.normal(size=(2, 2, 2, 3, 3)), rng.normal(size=(3, 18))
+    (kernels[place] if place < 2 else last).fill(0)
+    head = [Relu(), Flatten(), Affine(last)] if with_head else []
+    graph = sequential((2, 7, 7), [Convolution(kernels[0]), Relu(), Convolution(kernels[1]), *head])
+    report = lipschitz(graph, mode=Mode.ROESSER, lower_bounds=False)
+    assert (report.solution.status, report.upper, report.proved) == (Status.OPTIMAL, 0.0, True)
+
+
+@pytest.mark.parametrize("factor", [2.0**-400, 2.0**400])
+def test_any_units_do(factor: float) -> None:
+    kernels = np.random.default_rng(6).normal(size=(2, 2, 2, 3, 3))
+    values = []
+    for first in (1.0, factor):
+        graph = sequential((2, 6, 6), [Convolution(first * kernels[0]), Relu(), Convolution(kernels[1])])
+        values.append(lipschitz(graph, mode=Mode.ROESSER, lower_bounds=False).upper)
+    assert values[1] == pytest.approx(factor * values[0], rel=3e-6)

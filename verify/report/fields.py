@@ -124,7 +124,8 @@ def flat(path: str, value: Any) -> list[tuple[str, str]]:
     """A value of any kind as lines of a table: one for each number, text, or list of them."""
     if isinstance(value, dict) and value:
         return [line for name, entry in value.items() for line in flat(f"{path}.{name}", entry)]
-    if isinstance(value, list) and any(isinstance(entry, dict | list) for entry in value):
+    nested = isinstance(value, list) and any(isinstance(entry, dict | list) for entry in value)
+    if nested and _numbers_in(value) is None:
         return [line for k, entry in enumerate(value) for line in flat(f"{path}[{k}]", entry)]
     return [(path, content_of(value))]
 
@@ -132,8 +133,9 @@ def flat(path: str, value: Any) -> list[tuple[str, str]]:
 def content_of(value: Any) -> str:
     """A few words for a value: a long list by its size and range."""
     if isinstance(value, list):
-        if len(value) > _MOST_SHOWN and all(map(_is_number, value)):
-            return f"{len(value)} numbers from {min(value):.6g} to {max(value):.6g}"
+        numbers = _numbers_in(value)
+        if numbers is not None and (len(numbers) > _MOST_SHOWN or len(numbers) != len(value)):
+            return f"{len(numbers)} numbers from {min(numbers):.6g} to {max(numbers):.6g}" if numbers else "nothing"
         if len(value) > _MOST_SHOWN:
             return f"{', '.join(map(content_of, value[:_MOST_SHOWN]))}, and {len(value) - _MOST_SHOWN} more"
         return ", ".join(map(content_of, value)) or "nothing"
@@ -142,6 +144,17 @@ def content_of(value: Any) -> str:
     if isinstance(value, dict):
         return "an object" if value else "nothing"
     return "nothing" if value is None else str(value)
+
+
+def _numbers_in(value: list[Any]) -> list[float] | None:
+    """All numbers of an array of any shape; None if it holds anything else."""
+    found: list[float] = []
+    for entry in value:
+        inner = [entry] if _is_number(entry) else _numbers_in(entry) if isinstance(entry, list) else None
+        if inner is None:
+            return None
+        found += inner
+    return found
 
 
 def _is_number(value: Any) -> bool:

@@ -122,5 +122,9 @@ def test_fields_of_another_kind_are_named(read, message):
 
 def test_long_lists_are_summed_up():
     assert content_of(list(range(100))) == "100 numbers from 0 to 99"
+    image = [[[0.5] * 28] * 28]
+    assert content_of(image) == "784 numbers from 0.5 to 0.5"
+    mixed = Fields({"x": image, "y": [[1], [{}]]})
+    assert mixed.rest() == [("x", content_of(image)), ("y[0]", "1"), ("y[1][0]", "nothing")]
     assert content_of(["a"] * 10) == "a, a, a, a, a, a, a, a, and 2 more"
     assert content_of([]) == content_of(None) == content_of({}) == "nothing"
