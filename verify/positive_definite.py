@@ -77,7 +77,7 @@ def decided_in_double(middle: Blocks, radius: Blocks, count: int) -> np.ndarray:
 
 
 def refuted_in_double(middle: Blocks, radius: Blocks, count: int) -> bool:
-    """Whether the matrices have an eigenvalue so far below zero, relative to their diagonals, that none is semidefinite.
+    """Whether all the matrices have an eigenvalue far below zero, relative to their diagonals.
 
     It spares attempts in balls that must fail. Nothing rests on it: it only ever refuses.
     """
