@@ -101,9 +101,9 @@ def _verdicts(rows: Sequence[Sequence[Cell]]) -> list[str]:
     said = []
     for name, gap in gaps.items():
         task, _, family = name.rpartition(", ")
-        if family.startswith("NAIS") and isinstance(gap, float):
-            above = [other for other, value in gaps.items()
-                     if other.startswith(f"{task}, ") and isinstance(value, float) and value < gap]
+        others = {other: value for other, value in gaps.items() if other.startswith(f"{task}, ") and other != name}
+        if family.startswith("NAIS") and all(isinstance(value, float) for value in (gap, *others.values())):
+            above = [other for other, value in others.items() if value < gap]  # type: ignore[operator]
             said.append(f"{task}: the gap of NAIS-Net is " + (f"NOT below that of {' and '.join(above)}." if above else
                                                               "below the others' on average."))
     return said
