@@ -8,8 +8,12 @@ from threadpoolctl import threadpool_limits
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _one_thread_for_each_worker() -> Iterator[None]:
-    """Workers side by side would wait for each other's BLAS threads, as would the processes they start."""
+def _surroundings() -> Iterator[None]:
+    """Output as wide as in a pipe, whatever the terminal; one thread for linear algebra in each of several workers.
+
+    Workers side by side would wait for each other's threads, as would the processes they start.
+    """
+    os.environ.pop("COLUMNS", None)
     if "PYTEST_XDIST_WORKER" not in os.environ:
         yield
         return

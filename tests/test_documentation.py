@@ -30,7 +30,6 @@ def _cases() -> list:
 def test_examples(page: Path, slow: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "experiments").symlink_to(ROOT / "experiments")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("COLUMNS", raising=False)
     document = Document.parse(str(page), blocks)
     document.namespace[" "] = {"printed": None, "slow": slow}
     for example in document.examples():

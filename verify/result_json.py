@@ -18,6 +18,7 @@ from .inspection import Inspection
 from .layer_gains import layer_gains
 from .lipschitz import LipschitzReport
 from .lower_bound import Witness
+from .mode import Mode
 from .rounding import rounded_down, rounded_up
 
 _Item = TypeVar("_Item")
@@ -52,7 +53,7 @@ def result_json(
         },
         "question": "lipschitz",
         "norm": _NORM,
-        "method": "matrix inequality, one multiplier per neuron",
+        "method": f"matrix inequality, one multiplier per {'neuron' if report.mode is Mode.NEURON else 'channel'}",
         "upper": number_or_null(report.upper),
         "upper_decimal": rounded_up(report.upper) if report.proved else None,
         "lower": {

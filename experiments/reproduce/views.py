@@ -58,6 +58,8 @@ def shortened(column: Column, cell: Cell) -> str:
         return "-"
     if isinstance(cell, str):
         return cell
+    if column.unit == "%":  # shares are counts: the decimal fraction is exact, its float64 may lie on either side
+        return shown(cell, _DIGITS)
     match column.kind:
         case Kind.UPPER:
             return above(cell, _DIGITS)

@@ -7,8 +7,8 @@ import re
 
 import pytest
 from netgain.experiments.reproduce.drawing import draw
-from netgain.experiments.reproduce.table import Series, Shape
-from netgain.experiments.reproduce.views import UNEXPLAINED, to_csv, to_markdown
+from netgain.experiments.reproduce.table import Column, Kind, Series, Shape
+from netgain.experiments.reproduce.views import UNEXPLAINED, shortened, to_csv, to_markdown
 
 from .reproduce_table import COLUMNS, ROWS, table
 
@@ -64,6 +64,10 @@ def test_csv_markdown_and_json_hold_the_same_numbers():
 def test_bounds_are_shortened_to_the_safe_side():
     _, lower, upper, *_ = pipes(to_markdown(table()))[1]
     assert float(lower) < ROWS[0][1] < float(upper)
+
+
+def test_shares_are_not_moved_by_their_last_bit():
+    assert shortened(Column("certified", Kind.LOWER, "%", True), 100 * 0.773) == "77.3"
 
 
 def test_an_unexplained_deviation_is_called_so():

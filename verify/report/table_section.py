@@ -2,12 +2,14 @@
 
 from typing import Any
 
+from ..rounding import rounded_down, rounded_up
 from .content import Block, Note, Section, Table
 from .fields import FieldError, Fields, flat
 from .lines_figure import Axis, Curve, lines_figure
 from .section import Context, remaining
 
 SCHEMA = "netgain-table/1"
+_SHORTENED = {"upper": rounded_up, "lower": rounded_down}
 _NUMERIC = ("value", "lower", "upper", "published", "seconds")
 
 
@@ -26,7 +28,7 @@ def table_section(context: Context) -> Section:
         blocks += _figure(figure, f"{identifier}-figure{number}-series")
     names = [_heading(column) for column in columns]
     numeric = frozenset(k for k, column in enumerate(columns) if column.text_or_none("kind") in _NUMERIC)
-    blocks.append(Table(title, names, _rows(fields, len(names)), numeric=numeric, wide=True))
+    blocks.append(Table(title, names, _rows(fields, columns), numeric=numeric, wide=True))
     deviations = fields.anything("deviations")
     if deviations:
         blocks.append(_deviations(deviations))
@@ -44,15 +46,21 @@ def _heading(column: Fields) -> str:
     return f"{name} ({', '.join(marks)})" if marks else name
 
 
-def _rows(fields: Fields, width: int) -> list[list[str]]:
+def _rows(fields: Fields, columns: list[Fields]) -> list[list[str]]:
     """**Raises:** `FieldError` for rows that do not fit the columns."""
     rows = fields.anything("rows")
     if not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):
         raise FieldError("`rows` is no list of rows")
     for number, row in enumerate(rows):
-        if len(row) != width:
-            raise FieldError(f"`rows[{number}]` has {len(row)} entries for {width} columns")
-    return [[_cell(value) for value in row] for row in rows]
+        if len(row) != len(columns):
+            raise FieldError(f"`rows[{number}]` has {len(row)} entries for {len(columns)} columns")
+    return [[_shortened(value, column) for value, column in zip(row, columns, strict=True)] for row in rows]
+
+
+def _shortened(value: Any, column: Fields) -> str:
+    """Bounds to the safe side; shares are counts, whose decimal fraction is exact."""
+    shorten = None if column.text_or_none("unit") == "%" else _SHORTENED.get(column.text_or_none("kind") or "")
+    return shorten(float(value)) if shorten and isinstance(value, int | float) else _cell(value)
 
 
 def _cell(value: Any) -> str:
