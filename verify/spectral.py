@@ -128,8 +128,8 @@ def spectral(graph: Graph) -> Spectral:
     needed = predict_spectral(rows).memory
     if not fits(needed):
         raise TooLargeError(f"With multipliers per channel, the {math.prod(rows.cells)} frequencies of this network "
-                            f"would need {gibibytes(needed)}; {gibibytes(available_memory())} are free. The mode "
-                            "`roesser` does not depend on the size of the image.")
+                            f"would need {gibibytes(needed)}; {gibibytes(available_memory())} are free. "
+                            "`netgain inspect` says which modes apply, and what they would take.")
     return Spectral(graph, scale_family(to_family(rows, coarse_first(frequencies(rows.cells), rows.cells))))
 
 
