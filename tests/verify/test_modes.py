@@ -167,7 +167,7 @@ def test_multipliers_by_channel_where_neurons_do_not_fit(monkeypatch) -> None:
     assert "GiB" in report.notes[0]
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=spectral.memory // 2))
     for mode in (None, Mode.SPECTRAL):
-        with pytest.raises(TooLargeError, match="`roesser`"):
+        with pytest.raises(TooLargeError, match="`netgain inspect`"):
             lipschitz(graph, mode=mode)
 
 
