@@ -6,7 +6,6 @@ and how the Schur matrix is factorised, is for others to say.
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
@@ -203,10 +202,6 @@ class ConeProblem:
         """The longest admissible primal and dual steps up to 1."""
         primal = min(_longest(point.m, ds), _ratio_test(slack, dslack))
         return primal, min(_longest(point.y, dy), _ratio_test(point.sign, dsign))
-
-
-def total(parts: Iterable[np.ndarray]) -> np.ndarray:
-    return functools.reduce(np.add, parts)
 
 
 def _homogeneous(cone: Cone, x: np.ndarray) -> np.ndarray:

@@ -1,38 +1,32 @@
 r"""The chain of dissipation inequalities as cones that share unknowns with their neighbours alone.
 
 The unknowns are w_1, .., w_K, and w_(K+1) if there is a head: w_k is Q_(k-1), or rho for k = 1, then the storages and
-multipliers of stage k, or the head's multipliers. Stage k knows w_k and Q_k, so that the Schur matrix is block
-tridiagonal: eliminating w_1, w_2, .. in order changes the next block's Q alone.
+multipliers of stage k, or the head's multipliers. Stage k knows w_k and Q_k.
 """
 
 import dataclasses
-import functools
-import itertools
 import math
 from collections.abc import Sequence
 
 import numpy as np
 
+from .chain import Chain
 from .cone_problem import Bounds, ConeProblem, Each
 from .dissipation import DissipationProblem, StageData
-from .family_cone import Cone, Metric, Rows
+from .family_cone import Cone, Metric, Rows, inequality_cone
 from .inequality import Inequality
-from .schur import Solve, scaled_cholesky
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ChainCones:
     """The cones of a problem, and where everything lies in the vector of unknowns; rho comes first.
 
-    **Attributes:** `places`: of each cone's unknowns; `blocks`: where w_k starts; `shared`: how many entries of w_k
-    stage k - 1 knows; `metrics`: Q_1, .. as they are read from w_2, ..; `storages`, `multipliers`: by stage; `head`:
-    of its multipliers by layer; `signed`: those that M > 0 does not keep positive.
+    **Attributes:** `chain`: w_1, w_2, ..; `metrics`: Q_1, .. as they are read from w_2, ..; `storages`, `multipliers`:
+    by stage; `head`: of its multipliers by layer; `signed`: those that M > 0 does not keep positive.
     """
 
     cones: tuple[Cone, ...]
-    places: tuple[slice, ...]
-    blocks: tuple[int, ...]
-    shared: tuple[int, ...]
+    chain: Chain
     metrics: tuple[Metric, ...]
     storages: tuple[tuple[Metric, ...], ...]
     multipliers: tuple[slice | None, ...]
@@ -41,7 +35,7 @@ class ChainCones:
 
     @property
     def unknowns(self) -> int:
-        return self.blocks[-1]
+        return self.chain.blocks[-1]
 
     def problem(self, most: float, limits: Sequence[float], each: Each) -> ConeProblem:
         """With rho less than `most`, and a limit for each stage on its multipliers and the diagonals of its storages
@@ -54,7 +48,7 @@ class ChainCones:
         for k, limit in enumerate(limits):
             index = self._diagonals(k)
             bounds = bounds.joined(Bounds.above(index, np.full(len(index), limit)))
-        return ConeProblem(self.cones, self, 0, bounds, each)
+        return ConeProblem(self.cones, self.chain, 0, bounds, each)
 
     def _diagonals(self, k: int) -> np.ndarray:
         place = self.multipliers[k]
@@ -63,51 +57,6 @@ class ChainCones:
             a, b = metric.triangle
             parts.append(metric.first + np.flatnonzero(a == b))
         return np.concatenate([*parts, np.zeros(0, dtype=np.int64)]).astype(np.int64)
-
-    def parts(self, x: np.ndarray) -> list[np.ndarray]:
-        return [x[place] for place in self.places]
-
-    def total(self, parts: Sequence[np.ndarray]) -> np.ndarray:
-        result = np.zeros(self.unknowns)
-        for place, part in zip(self.places, parts, strict=True):
-            result[place] += part
-        return result
-
-    def factorised(self, parts: Sequence[np.ndarray], diagonal: np.ndarray) -> Solve | None:
-        """By blocks, from rho on."""
-        sizes = np.diff(self.blocks)
-        own = [np.diag(diagonal[a:b]) for a, b in itertools.pairwise(self.blocks)]
-        beside = [np.zeros((size, shared)) for size, shared in zip(sizes[:-1], self.shared[1:], strict=True)]
-        for place, part in zip(self.places, parts, strict=True):
-            k = int(np.searchsorted(self.blocks, place.start, side="right")) - 1
-            first = place.start - self.blocks[k]
-            inner = min(place.stop, self.blocks[k + 1]) - place.start
-            own[k][first : first + inner, first : first + inner] += part[:inner, :inner]
-            if inner < len(part):
-                beside[k][first : first + inner] += part[:inner, inner:]
-                own[k + 1][: len(part) - inner, : len(part) - inner] += part[inner:, inner:]
-        solves: list[Solve] = []
-        behind: list[np.ndarray] = []
-        for k, matrix in enumerate(own):
-            solve = scaled_cholesky(matrix)
-            if solve is None:
-                return None
-            solves.append(solve)
-            if k + 1 < len(own):
-                behind.append(solve(beside[k]))
-                own[k + 1][: self.shared[k + 1], : self.shared[k + 1]] -= beside[k].T @ behind[k]
-        return functools.partial(self._solve, solves, beside, behind)
-
-    def _solve(self, solves: list[Solve], beside: list[np.ndarray], behind: list[np.ndarray],
-               right: np.ndarray) -> np.ndarray:
-        parts = [right[a:b].copy() for a, b in itertools.pairwise(self.blocks)]
-        for k, solve in enumerate(solves):
-            parts[k] = solve(parts[k])
-            if k + 1 < len(parts):
-                parts[k + 1][: self.shared[k + 1]] -= beside[k].T @ parts[k]
-        for k in range(len(parts) - 2, -1, -1):
-            parts[k] -= behind[k] @ parts[k + 1][: self.shared[k + 1]]
-        return np.concatenate(parts)
 
 
 def chain_cones(problem: DissipationProblem) -> ChainCones:
@@ -183,27 +132,22 @@ class _Builder:
 
     def add_head(self, head: Inequality, channels: int) -> None:
         start, first = self.blocks[-1], self.shared[-1]
-        pixels = head.input_size // channels
-        metric = dataclasses.replace(self.metrics[-1], maps={0: None}, weights=(1.0,) * pixels, first=0)
-        rows = []
-        for k, c in enumerate(head.constraints, start=1):
-            maps = {j: a[None] for j, a in c.maps.items()}
-            rows.append(Rows(k, maps, c.lower, c.upper, first + np.arange(c.rows) // c.coupled,
-                             np.arange(c.rows)[c.answering]))
+        cone = inequality_cone(head, self.metrics[-1])
+        for c in head.constraints:
             self.head.append(slice(start + first, start + first + c.groups))
             first += c.groups
-        output = {j: c[None] for j, c in head.output.items()}
-        self.cones.append(Cone(1, head.offsets, tuple(rows), (metric,), output, first))
+        self.cones.append(cone)
         self.places.append(slice(start, start + first))
-        alone = dataclasses.replace(metric, weights=(1.0,))
-        self.cones.append(Cone(1, (0, channels), (), (alone,), None, self.shared[-1]))
+        (metric,) = cone.metrics
+        self.cones.append(Cone(1, (0, channels), (), (dataclasses.replace(metric, weights=(1.0,)),), None,
+                               self.shared[-1]))
         self.places.append(slice(start, start + self.shared[-1]))
         self.blocks.append(start + first)
         if any(np.any(c.lower * c.upper > 0) for c in head.constraints):
             self.signed = np.arange(start + self.shared[-1], start + first)
 
     def finished(self) -> ChainCones:
-        return ChainCones(tuple(self.cones), tuple(self.places), tuple(self.blocks), tuple(self.shared),
+        return ChainCones(tuple(self.cones), Chain(tuple(self.places), tuple(self.blocks), tuple(self.shared)),
                           tuple(self.metrics), tuple(self.storages), tuple(self.multipliers), tuple(self.head),
                           self.signed)
 

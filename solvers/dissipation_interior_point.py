@@ -48,7 +48,7 @@ class DissipationInteriorPoint:
     def predict(self, problem: DissipationProblem) -> Cost:
         """What a solve will take, before it starts; from sizes alone, whatever the units."""
         cones = chain_cones(problem)
-        counts = [place.stop - place.start for place in cones.places]
+        counts = [place.stop - place.start for place in cones.chain.places]
         # The Schur matrix of each cone, and its factor or, beside it, what couples it with the next.
         memory = 8 * sum(2.2 * n**2 for n in counts)
         # While it is formed: products of congruences, on as many cores as there are.

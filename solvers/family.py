@@ -1,19 +1,23 @@
-r"""A family of inequalities with shared multipliers, one for each frequency, and the head they are joined to.
+r"""A family of inequalities with shared multipliers, one for each frequency, and what it is joined to.
 
 With x = (u, z_1, .., z_l) complex, for every member w of the family, as in `netgain.solvers.inequality`,
 
     M_w = rho E_u - C(w)^H (Q kron I) C(w) + sum_r lam_r (p_r^H q_r + q_r^H p_r) >= 0,
 
-where many rows r, and all members, share one multiplier. Without a head, Q is the identity and sqrt(rho) the bound.
-With a head, an ordinary inequality whose input v = (channels, pixels) is measured by the metric Q on its channels,
+where many rows r, and all members, share one multiplier. If nothing follows, Q is the identity and sqrt(rho) the
+bound. Otherwise the *head* follows, whose input v = (channels, pixels) is measured by the metric Q on its channels: an
+ordinary inequality,
 
-    M_head = (Q kron I_pixels) E_v - C_h^T C_h + sum_i lam_i (p_i q_i^T + q_i p_i^T) >= 0.
+    M_head = (Q kron I_pixels) E_v - C_h^T C_h + sum_i lam_i (p_i q_i^T + q_i p_i^T) >= 0,
+
+or another family, with (Q kron I_pixels) E_v in place of its rho E_u: then the network is a chain of stages, whose
+frequencies have nothing to do with one another.
 """
 
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -57,7 +61,7 @@ class Family:
     """All members and the head.
 
     **Attributes:** `output`: C_j by block, shape (members, channels of Q times `copies`, n_j); `head`: block 0 is v;
-    None without one; `channels`: rows of Q; `copies`, `pixels`: how often Q is repeated in a member and in the head.
+    None without one; `channels`: rows of Q; `copies`: how often Q is repeated in the output of a member.
     """
 
     input_size: int
@@ -65,8 +69,23 @@ class Family:
     output: Mapping[int, np.ndarray]
     channels: int
     copies: int
-    head: Inequality | None
-    pixels: int
+    head: "Inequality | Family | None"
+
+    @property
+    def pixels(self) -> int:
+        """How often Q is repeated in the head; 0 without one."""
+        return self.head.input_size // self.channels if self.head else 0
+
+    @functools.cached_property
+    def stages(self) -> tuple["Family", ...]:
+        """This family and all that follow it."""
+        return (self, *(self.head.stages if isinstance(self.head, Family) else ()))
+
+    @property
+    def inequality(self) -> Inequality | None:
+        """The head of the last stage."""
+        head = self.stages[-1].head
+        return None if isinstance(head, Family) else head
 
     @functools.cached_property
     def sizes(self) -> tuple[int, ...]:
@@ -82,7 +101,7 @@ class Family:
 
     @property
     def multipliers(self) -> int:
-        """The number of multipliers outside the head."""
+        """Their number outside the head."""
         return sum(constraint.multipliers for constraint in self.constraints)
 
     def restrict(self, members: np.ndarray) -> "Family":
@@ -96,11 +115,11 @@ class Family:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Point:
-    """Values of all unknowns: rho, the multipliers by layer and then by layer of the head, and Q if there is one."""
+    """Values of all unknowns: rho, the multipliers by layer, stage after stage, and Q of every stage with a head."""
 
     rho: float
     multipliers: tuple[np.ndarray, ...]
-    metric: np.ndarray | None
+    metrics: tuple[np.ndarray, ...]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -110,32 +129,56 @@ class ScaledFamily:
     x_j = 2^exponents[j] times the scaled block, v likewise with the first of `head.exponents` added to
     `interface_exponent`, and the output with `output_exponent`.
 
-    **Attributes:** `start`: multipliers by layer for rho = `bound`^2 and Q = `metric` times the identity; `head`: the
-    head scaled by itself, whose exponents count from `interface_exponent`.
+    **Attributes:** `start`: multipliers by layer for rho = `gain`^2 and Q the identity; `head`: the head scaled by
+    itself, whose exponents count from `interface_exponent`.
     """
 
     family: Family
     exponents: tuple[int, ...]
     interface_exponent: int
     start: tuple[np.ndarray, ...]
-    bound: float
-    metric: float
-    head: Scaled | None
+    gain: float
+    head: "Scaled | ScaledFamily | None"
+
+    @property
+    def bound(self) -> float:
+        """That of the closed form."""
+        return self.gain * (self.head.bound if self.head else 1.0)
 
     @property
     def output_exponent(self) -> int:
         return self.interface_exponent + (self.head.output_exponent if self.head else 0)
 
-    def strictly_feasible(self) -> "Point":
-        """The closed form with some slack at every step, so that all matrices are positive definite."""
-        inner, layers = len(self.head.start) if self.head else 0, len(self.start)
-        joint = _SLACK * _GROWTH**inner if self.head else 1.0
-        levels = [joint * _SLACK * _GROWTH ** (layers - k) for k in range(layers + 1)]
-        multipliers = [lam * level for lam, level in zip(self.start, levels[1:], strict=True)]
+    @property
+    def all_exponents(self) -> tuple[int, ...]:
+        """Of the blocks of every stage in turn, and of the last head."""
+        following: tuple[int, ...] = ()
         if self.head:
-            multipliers += [lam * _SLACK * _GROWTH ** (inner - k) for k, lam in enumerate(self.head.start, 1)]
-        metric = joint * self.metric * np.eye(self.family.channels) if self.head else None
-        return Point(self.bound**2 * levels[0], tuple(multipliers), metric)
+            following = self.head.all_exponents if isinstance(self.head, ScaledFamily) else self.head.exponents
+        return self.exponents + tuple(self.interface_exponent + e for e in following)
+
+    @property
+    def stages(self) -> tuple["ScaledFamily", ...]:
+        """Every stage as if nothing followed: Q is the identity."""
+        own = dataclasses.replace(self, family=dataclasses.replace(self.family, head=None), head=None)
+        return (own, *(self.head.stages if isinstance(self.head, ScaledFamily) else ()))
+
+    def strictly_feasible(self) -> Point:
+        """The closed form with some slack at every step, so that all matrices are positive definite."""
+        return self.joined([_with_slack(stage.gain, stage.start) for stage in self.stages])
+
+    def joined(self, points: Sequence[Point]) -> Point:
+        """From strictly feasible points of `stages`: with Q twice as large, so is all that comes before it."""
+        own, *others = points
+        if self.head is None:
+            return own
+        if isinstance(self.head, ScaledFamily):
+            following = self.head.joined(others)
+        else:
+            following = _with_slack(self.head.bound, self.head.start)
+        level = following.rho
+        return Point(level * own.rho, (*(level * lam for lam in own.multipliers), *following.multipliers),
+                     (level * np.eye(self.family.channels), *following.metrics))
 
     def unscale(self, gain: float) -> float:
         """A scaled gain in the original units.
@@ -145,6 +188,12 @@ class ScaledFamily:
         return math.ldexp(gain, self.output_exponent)
 
 
+def _with_slack(gain: float, start: tuple[np.ndarray, ...]) -> Point:
+    layers = len(start)
+    multipliers = [lam * _SLACK * _GROWTH ** (layers - k) for k, lam in enumerate(start, 1)]
+    return Point(gain**2 * _SLACK * _GROWTH**layers, tuple(multipliers), ())
+
+
 def family_norm_product(scaled: ScaledFamily) -> float:
     """Gains of layers, the largest over all members, multiplied along every path and summed over paths."""
     gains = [1.0]
@@ -152,6 +201,8 @@ def family_norm_product(scaled: ScaledFamily) -> float:
         steepest = max(np.abs(constraint.lower).max(), np.abs(constraint.upper).max())
         gains.append(steepest * sum(_norm(a) * gains[j] for j, a in constraint.maps.items()))
     joint = math.ldexp(sum(_norm(c) * gains[j] for j, c in scaled.family.output.items()), scaled.interface_exponent)
+    if isinstance(scaled.head, ScaledFamily):
+        return float(joint * family_norm_product(scaled.head))
     return float(joint * norm_product(scaled.head) if scaled.head else joint)
 
 
@@ -202,12 +253,14 @@ def scale_family(family: Family) -> ScaledFamily:
     interface, rho = reference + shift, math.ldexp(gain, -2 * shift)
     output = {j: w * 2.0 ** (exponents[j] - interface) for j, w in family.output.items()}
     scaled = dataclasses.replace(family, constraints=tuple(constraints), output=output)
-    head = scale(family.head) if family.head else None
-    if head:
+    head: Scaled | ScaledFamily | None = None
+    if isinstance(family.head, Family):
+        head = scale_family(family.head)
+        scaled = dataclasses.replace(scaled, head=head.family)
+    elif family.head:
+        head = scale(family.head)
         scaled = dataclasses.replace(scaled, head=head.inequality)
-    metric = head.bound**2 if head else 1.0
-    return ScaledFamily(scaled, tuple(exponents), interface, tuple(lam * rho * metric for lam in start),
-                        math.sqrt(rho * metric), metric, head)
+    return ScaledFamily(scaled, tuple(exponents), interface, tuple(lam * rho for lam in start), math.sqrt(rho), head)
 
 
 def _silent(constraint: SharedConstraint) -> np.ndarray:

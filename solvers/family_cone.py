@@ -14,6 +14,7 @@ import numpy as np
 import scipy.sparse
 
 from .family import adjoint
+from .inequality import Inequality
 
 Maps = Mapping[int, np.ndarray | None]
 """A linear map of x by block; None is the identity."""
@@ -247,6 +248,18 @@ class Cone:
                 if other is not metric:
                     result[other.unknowns, metric.unknowns] += value.T
         return result
+
+
+def inequality_cone(head: Inequality, metric: Metric) -> Cone:
+    """An inequality whose input is measured by `metric`, which comes first among its unknowns, on every pixel."""
+    first = len(metric.triangle[0])
+    ends = [first, *(first + int(end) for end in np.cumsum([c.groups for c in head.constraints]))]
+    rows = tuple(Rows(k, {j: a[None] for j, a in c.maps.items()}, c.lower, c.upper,
+                      np.arange(c.rows) // c.coupled + ends[k - 1], np.arange(c.rows)[c.answering])
+                 for k, c in enumerate(head.constraints, start=1))
+    energy = dataclasses.replace(metric, maps={0: None}, weights=(1.0,) * (head.input_size // metric.channels), first=0)
+    output = {j: c[None] for j, c in head.output.items()}
+    return Cone(1, head.offsets, rows, (energy,), output, ends[-1])
 
 
 def _whole(a: np.ndarray | None, cone: Cone, j: int) -> np.ndarray:

@@ -26,13 +26,14 @@ class Certificate:
     y = 2^output_exponent times the scaled output, in which M(rho, lam) is positive semidefinite with
     rho = (value 2^(exponents[0] - output_exponent))^2, x_0 being the input (see `netgain.solvers.inequality`).
 
-    With one multiplier per channel (`Mode.SPECTRAL`) this holds for M at every frequency of the torus, see
-    `netgain.verify.check_spectral`.
+    With one multiplier per channel (`Mode.SPECTRAL`) this holds for M at every frequency of the torus, of every stage,
+    see `netgain.verify.check_spectral`.
 
     **Attributes:** `value`: the bound; `digest`: SHA-256 of the layer graph; `multipliers`: one array per nonlinear
     layer; `arithmetic`, `seconds`: how it was proved first, for information; `mode`: how multipliers are shared;
     `metrics`: symmetric matrices that join parts of the network, empty for `Mode.NEURON`; `loop_metrics`: for each
-    implicit layer, in order, the diagonal of a metric that proves it to have exactly one solution.
+    implicit layer, in order, the diagonal of a metric that proves it to have exactly one solution; `interfaces`: the
+    places in `Graph.order` of the nodes where a network of `Mode.SPECTRAL` is cut, see `netgain.verify.stages`.
     """
 
     value: float
@@ -47,6 +48,7 @@ class Certificate:
     mode: Mode = Mode.NEURON
     metrics: tuple[np.ndarray, ...] = ()
     loop_metrics: tuple[np.ndarray, ...] = ()
+    interfaces: tuple[int, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         body: dict[str, Any] = {
@@ -65,6 +67,7 @@ class Certificate:
             "multipliers": [array.tolist() for array in self.multipliers],
             "metrics": [matrix.tolist() for matrix in self.metrics],
             **({"loop_metrics": [metric.tolist() for metric in self.loop_metrics]} if self.loop_metrics else {}),
+            **({"interfaces": list(self.interfaces)} if self.interfaces else {}),
             "evidence": {"solver": self.solver, "arithmetic": self.arithmetic, "seconds": round(self.seconds, 6)},
             "versions": self.versions,
         }
@@ -107,6 +110,7 @@ def certificate_of(body: dict[str, Any], path: str | os.PathLike[str]) -> Certif
             mode=Mode(body["mode"]),
             metrics=tuple(_matrix(rows) for rows in body["metrics"]),
             loop_metrics=tuple(vector(metric) for metric in body.get("loop_metrics", [])),
+            interfaces=tuple(map(integer, body.get("interfaces", []))),
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         if isinstance(error, CertificateError):

@@ -6,13 +6,14 @@ Where layers are implicit, that each has exactly one solution is proved first (`
 alone does not say so.
 
 A sceptic reads this file, `assembly`, `positive_definite`, `constraints`, `balls`, and the layers' slope intervals; for
-certificates with one multiplier per channel also `check_spectral`, `channelwise` and the layers' stencils.
+certificates with one multiplier per channel also `check_spectral`, `stages`, `channelwise` and the layers' stencils.
 """
 
 import dataclasses
 import enum
 import math
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -70,11 +71,9 @@ def check(certificate: Certificate, graph: Graph, balls: bool = True) -> Verdict
 
     if certificate.digest != graph.digest:
         return verdict(Outcome.OTHER_MODEL)
-    if certificate.mode not in _CHECKERS:
-        return verdict(Outcome.MALFORMED)
     try:
         with precision(_PRECISIONS[0]):
-            checker = _CHECKERS[certificate.mode](graph)
+            checker = _checker(certificate, graph)
     except ModeError:
         return verdict(Outcome.MALFORMED)
     if not _well_formed(certificate, checker):
@@ -105,8 +104,6 @@ class _Checker(Protocol):
     metrics: list[int]
     blocks: int
     is_constant: bool
-
-    def __init__(self, graph: Graph): ...
 
     def proved_in_double(self, certificate: Certificate) -> bool:
         """Whether double precision decides for a well-formed certificate."""
@@ -152,11 +149,16 @@ class NeuronChecker:
         return proved_in_balls(matrix_in_balls(terms), self.blocks)
 
 
-_CHECKERS: dict[Mode, type[_Checker]] = {
-    Mode.NEURON: NeuronChecker,
-    Mode.SPECTRAL: SpectralChecker,
-    Mode.ROESSER: RoesserChecker,
-}
+def _checker(certificate: Certificate, graph: Graph) -> _Checker:
+    """**Raises:** `ModeError` if the mode does not apply to the graph, or not with the certificate's interfaces."""
+    if certificate.mode is Mode.SPECTRAL:
+        return SpectralChecker(graph, certificate.interfaces)
+    if certificate.interfaces or certificate.mode not in _CHECKERS:
+        raise ModeError("Only the mode `spectral` cuts a network into stages.")
+    return _CHECKERS[certificate.mode](graph)
+
+
+_CHECKERS: dict[Mode, Callable[[Graph], _Checker]] = {Mode.NEURON: NeuronChecker, Mode.ROESSER: RoesserChecker}
 
 
 def neuron_terms(certificate: Certificate, rows: Rows) -> Terms:

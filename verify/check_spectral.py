@@ -12,10 +12,17 @@ gives, and is semidefinite with it.
 With a head, v being the tensor it reads, and a metric Q on the channels of v,
 
     rho |u|^2 >= sum over all pixels of the torus of v^T Q v,    Q >= 0,    sum over the image of v^T Q v >= |y|^2.
+
+A network that is cut into stages (`netgain.verify.stages`) has such a chain with a metric for each interface. There v
+is an activation's answer, zero outside its image, so that both sums are the same whatever the signs of Q.
+
+A certificate lists multipliers and exponents stage after stage, the exponent of an interface being the first of what
+follows it, and the metrics in order.
 """
 
 import dataclasses
 import functools
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
 
@@ -28,10 +35,11 @@ from netgain.layers.shift_invariant import Kernel
 from .assembly import Terms, matrix_in_balls, matrix_in_double
 from .balls import BALLS, to_matrix, to_midpoint_radius
 from .certificate import Certificate
-from .channelwise import Channelwise, Head, channelwise
+from .channelwise import Channelwise, Head
 from .constraints import ActivationRows, Rows, is_zero
 from .enclosure import Enclosure
 from .positive_definite import decided_in_double, proved_in_balls, proved_in_double
+from .stages import stages
 
 # Entries of M and of the maps that are held at a time.
 _ENTRIES = 2**20
@@ -98,43 +106,103 @@ def _real_form(real: Array, upper: Array, lower: Array) -> Array:
     return np.concatenate([np.concatenate([real, upper], axis=-1), np.concatenate([lower, real], axis=-1)], axis=-2)
 
 
-class SpectralChecker:
-    """One multiplier per channel: M at every frequency, the metric, and the head (see `netgain.verify.check`)."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class Part:
+    """What a certificate says of one stage, or of the head.
 
-    def __init__(self, graph: Graph):
-        self.graph = graph
-        self.model = model = channelwise(graph, BALLS, in_double=True)
-        head = [] if model.head is None else [model.head]
-        self.multipliers = [rows.channels for rows in model.constraints]
+    **Attributes:** `start`, `metric`: those of `Terms`, on the channels of its input and output; `multipliers`: by
+    layer; `exponents`: of its blocks.
+    """
+
+    start: tuple[float, int] | np.ndarray
+    metric: np.ndarray | None
+    multipliers: tuple[np.ndarray, ...]
+    exponents: tuple[int, ...]
+    output_exponent: int
+
+
+def split(certificate: Certificate, models: tuple[Channelwise, ...]) -> list[Part]:
+    """The certificate's share in every stage, and in the head if there is one."""
+    counts = [len(model.constraints) for model in models]
+    if models[-1].head:
+        counts.append(len(models[-1].head.rows.activations))
+    ends = np.cumsum([0, *counts])
+    exponents, parts = (*certificate.exponents, certificate.output_exponent), []
+    for k, (start, end) in enumerate(itertools.pairwise(map(int, ends))):
+        own = exponents[start + k : end + k + 2]
+        gain = (certificate.value, own[0] - certificate.output_exponent)
+        parts.append(Part(certificate.metrics[k - 1] if k else gain,
+                          certificate.metrics[k] if k < len(counts) - 1 else None,
+                          certificate.multipliers[start:end], own[:-1], own[-1]))
+    return parts
+
+
+class SpectralChecker:
+    """One multiplier per channel: M at every frequency of every stage, the metric on the head, and the head (see
+    `netgain.verify.check`)."""
+
+    def __init__(self, graph: Graph, interfaces: tuple[int, ...] = ()):
+        """`interfaces`: those of a certificate.
+
+        **Raises:** `ModeError` if the network has no such stages.
+        """
+        places = dict(enumerate(graph.order))
+        self.graph, self.interfaces = graph, tuple(places.get(place, "") for place in interfaces)
+        self.models = models = stages(graph, self.interfaces, BALLS, in_double=True)
+        self.head = models[-1].head
+        head = [] if self.head is None else [self.head]
+        self.multipliers = [rows.channels for model in models for rows in model.constraints]
         self.multipliers += [len(r.lower) // r.coupled for h in head for r in h.rows.activations]
-        self.metrics = [h.channels for h in head]
-        self.blocks = len(model.sizes) + sum(len(h.rows.sizes) for h in head)
-        parts = [[kernel.coefficients for kernel in model.output.values()], *(h.rows.output.values() for h in head)]
-        self.is_constant = any(all(is_zero(c) for c in part) for part in parts)
-        self.enclosed = _enclosed(model)
-        self.twiddles = Twiddles(model.cells)
-        # What is still to be proved: everything, until `proved_in_double` has seen it.
-        self.undecided = list(frequencies(model.cells))
+        joined = models if head else models[:-1]
+        self.metrics = [next(iter(model.output.values())).rows // model.phases for model in joined]
+        self.blocks = sum(len(model.sizes) for model in models) + sum(len(h.rows.sizes) for h in head)
+        vanishing = [[kernel.coefficients for kernel in model.output.values()] for model in models]
+        vanishing += [list(h.rows.output.values()) for h in head]
+        self.is_constant = any(all(is_zero(c) for c in part) for part in vanishing)
+        self.stages = [_StageChecker(model) for model in models]
         self.head_undecided = bool(head)
 
     def proved_in_double(self, certificate: Certificate) -> bool:
-        self.head_undecided = not self._head_proved_in_double(certificate)
-        self.undecided = [n for stack in self._stacks() for n in stack[~self._decided_in_double(certificate, stack)]]
-        return not self.undecided and not self.head_undecided
+        parts = split(certificate, self.models)
+        self.head_undecided = self.head is not None and not _head_proved_in_double(parts[-1], self.head)
+        # All of them, so that balls are for what is left.
+        proved = [stage.proved_in_double(part) for stage, part in zip(self.stages, parts, strict=False)]
+        return all(proved) and not self.head_undecided
 
     def proved_in_balls(self, certificate: Certificate) -> bool:
         """For the frequencies, and the head, that double precision left undecided."""
-        orders = [2 * sum(self.model.sizes)] if self.undecided else []
-        orders += [sum(self.model.head.rows.sizes)] if self.model.head and self.head_undecided else []
+        orders = [2 * sum(stage.model.sizes) for stage in self.stages if stage.undecided]
+        orders += [sum(self.head.rows.sizes)] if self.head and self.head_undecided else []
         if max(orders, default=0) > _LARGEST_IN_BALLS:
             return False
         # At this precision, and with matrices of balls in the head.
-        model = channelwise(self.graph, BALLS)
-        if self.head_undecided and not self._head_proved_in_balls(certificate, model):
+        models = stages(self.graph, self.interfaces, BALLS)
+        parts = split(certificate, models)
+        head = models[-1].head
+        if self.head_undecided and head and not _head_proved_in_balls(parts[-1], head):
             return False
         self.head_undecided = False
+        return all(stage.proved_in_balls(part, model) for stage, part, model in
+                   zip(self.stages, parts, models, strict=False))
+
+
+class _StageChecker:
+    """M of one stage at every frequency of its torus."""
+
+    def __init__(self, model: Channelwise):
+        self.model, self.enclosed = model, _enclosed(model)
+        self.twiddles = Twiddles(model.cells)
+        # What is still to be proved: everything, until `proved_in_double` has seen it.
+        self.undecided = list(frequencies(model.cells))
+
+    def proved_in_double(self, part: Part) -> bool:
+        self.undecided = [n for stack in self._stacks() for n in stack[~self._decided_in_double(part, stack)]]
+        return not self.undecided
+
+    def proved_in_balls(self, part: Part, model: Channelwise) -> bool:
+        """At the precision of `model`."""
         while self.undecided:
-            terms = _terms(certificate, model, functools.partial(self.twiddles.symbol_in_balls, n=self.undecided[-1]))
+            terms = _terms(part, model, functools.partial(self.twiddles.symbol_in_balls, n=self.undecided[-1]))
             if not proved_in_balls(matrix_in_balls(terms), len(model.sizes)):
                 return False
             self.undecided.pop()
@@ -151,26 +219,25 @@ class SpectralChecker:
         for start in range(0, len(n), step):
             yield n[start : start + step]
 
-    def _decided_in_double(self, certificate: Certificate, n: np.ndarray) -> np.ndarray:
-        terms = _terms(certificate, self.enclosed, functools.partial(self.twiddles.symbols, n=n))
+    def _decided_in_double(self, part: Part, n: np.ndarray) -> np.ndarray:
+        terms = _terms(part, self.enclosed, functools.partial(self.twiddles.symbols, n=n))
         matrix = matrix_in_double(terms)
         if matrix is None:
             return np.zeros(len(n), dtype=bool)
         return np.broadcast_to(decided_in_double(*matrix, len(self.model.sizes)), len(n))
 
-    def _head_proved_in_double(self, certificate: Certificate) -> bool:
-        if self.model.head is None:
-            return True
-        (metric,), head = certificate.metrics, self.model.head
-        matrix = matrix_in_double(_head_terms(certificate, self.model, head))
-        return (matrix is not None and proved_in_double(*matrix, len(head.rows.sizes))
-                and proved_in_double({(0, 0): metric}, {(0, 0): np.zeros(metric.shape)}, 1))
 
-    def _head_proved_in_balls(self, certificate: Certificate, model: Channelwise) -> bool:
-        assert model.head is not None
-        (metric,), head = certificate.metrics, model.head
-        return (proved_in_balls({(0, 0): to_matrix(metric)}, 1)
-                and proved_in_balls(matrix_in_balls(_head_terms(certificate, model, head)), len(head.rows.sizes)))
+def _head_proved_in_double(part: Part, head: Head) -> bool:
+    metric, matrix = part.start, matrix_in_double(_head_terms(part, head))
+    assert not isinstance(metric, tuple)
+    return (matrix is not None and proved_in_double(*matrix, len(head.rows.sizes))
+            and proved_in_double({(0, 0): metric}, {(0, 0): np.zeros(metric.shape)}, 1))
+
+
+def _head_proved_in_balls(part: Part, head: Head) -> bool:
+    assert not isinstance(part.start, tuple)
+    return (proved_in_balls({(0, 0): to_matrix(part.start)}, 1)
+            and proved_in_balls(matrix_in_balls(_head_terms(part, head)), len(head.rows.sizes)))
 
 
 def _enclosed(model: Channelwise) -> Channelwise:
@@ -183,29 +250,35 @@ def _enclosed(model: Channelwise) -> Channelwise:
     return dataclasses.replace(model, constraints=constraints, output=enclosed(model.output))
 
 
-def _terms(certificate: Certificate, model: Channelwise, symbol: Callable[[Kernel], Array]) -> Terms:
+def _terms(part: Part, model: Channelwise, symbol: Callable[[Kernel], Array]) -> Terms:
     """The terms of M at one frequency, or a stack of them, in real form: every block twice its size."""
-    e, o, count = certificate.exponents, certificate.output_exponent, len(model.sizes)
     layers = tuple(
         ActivationRows(rows.node, {j: symbol(kernel) for j, kernel in rows.maps.items()}, np.tile(rows.lower, 2),
                        np.tile(rows.upper, 2), 1,
                        None if rows.kept is None else np.concatenate([rows.kept, rows.kept + len(rows.lower)]))
         for rows in model.constraints
     )
-    multipliers = tuple(
-        np.tile(array[rows.channel], 2)
-        for array, rows in zip(certificate.multipliers[: count - 1], model.constraints, strict=True)
-    )
+    multipliers = tuple(np.tile(array[rows.channel], 2)
+                        for array, rows in zip(part.multipliers, model.constraints, strict=True))
     output = {j: symbol(kernel) for j, kernel in model.output.items()}
-    metric = None if model.head is None else np.kron(np.eye(2), np.kron(certificate.metrics[0], np.eye(model.phases)))
-    return Terms(Rows(2 * model.input_size, layers, output), multipliers, e[:count],
-                 o if model.head is None else e[count], (certificate.value, e[0] - o), metric)
+    metric = None if part.metric is None else _on_pixels(part.metric, model.phases)
+    start = part.start
+    if not isinstance(start, tuple):
+        start = _on_pixels(start, model.input_size // len(start))
+    return Terms(Rows(2 * model.input_size, layers, output), multipliers, part.exponents, part.output_exponent, start,
+                 metric)
 
 
-def _head_terms(certificate: Certificate, model: Channelwise, head: Head) -> Terms:
+def _on_pixels(metric: np.ndarray, phases: int) -> np.ndarray:
+    """On the real form of a cell's entries, ordered by channel, then phase."""
+    result: np.ndarray = np.kron(np.eye(2), np.kron(metric, np.eye(phases)))
+    return result
+
+
+def _head_terms(part: Part, head: Head) -> Terms:
     """The terms of the head's M: the metric on every pixel of the tensor takes the place of rho."""
-    count, rows = len(model.sizes), head.rows
-    layers = zip(certificate.multipliers[count - 1 :], rows.activations, strict=True)
+    layers = zip(part.multipliers, head.rows.activations, strict=True)
     multipliers = tuple(np.repeat(array, layer.coupled) for array, layer in layers)
-    start = np.kron(certificate.metrics[0], np.eye(head.pixels))
-    return Terms(rows, multipliers, certificate.exponents[count:], certificate.output_exponent, start)
+    assert not isinstance(part.start, tuple)
+    start = np.kron(part.start, np.eye(head.pixels))
+    return Terms(head.rows, multipliers, part.exponents, part.output_exponent, start)

@@ -21,7 +21,7 @@ from .modes import Realisation, choose
 from .neuron import Neuron, Solver, unrolled
 from .roesser import Roesser, roesser
 from .rounding import rounded_down, rounded_up
-from .spectral import spectral
+from .spectral import Spectral, spectral
 
 _LONGEST_SEARCH = 20.0
 
@@ -122,6 +122,10 @@ def lipschitz(
             realisation, neuron = _realisation(graph, solver, limits, mode, notes)
         except NoMetricError as error:
             return _not_well_posed(graph, error, time.perf_counter() - begin)
+        if isinstance(realisation, Spectral) and realisation.interfaces:
+            notes.append(f"Cut into {len(realisation.interfaces) + 1} stages, after "
+                         f"{', '.join(map(repr, realisation.interfaces))}: whole it would take too much memory or "
+                         "time, and certify less.")
         announce(Stage.SOLVE)
         share = dataclasses.replace(limits, time_limit=0.8 * limits.time_limit)
         try:

@@ -9,12 +9,12 @@ from netgain.solvers.loop import NoMetricError
 from netgain.solvers.result import Limits, OnProgress, Solution
 
 from .certificate import Certificate
-from .channelwise import ModeError, channelwise
+from .channelwise import ModeError
 from .memory import TooLargeError, fits, gibibytes
 from .mode import Mode
 from .neuron import Neuron, memory_for_rows, unrolled
 from .roesser import predict_roesser
-from .spectral import Spectral, predict_spectral, spectral
+from .spectral import Spectral, plan, spectral
 
 # Longer solves are left to those who ask for them.
 _PATIENCE = 300.0
@@ -78,11 +78,12 @@ def choose(graph: Graph, limits: Limits, notes: list[str]) -> tuple[Neuron | Spe
         obstacle = (f"The mode neuron is predicted to take {gibibytes(cost.memory)} and {cost.seconds:.0f} s for "
                     f"{cost.multipliers} multipliers")
     try:
-        predicted = predict_spectral(channelwise(graph))
+        planned = plan(graph, patience)
+        predicted = planned.cost
         # Where neither is done in time, the tighter is left only for a faster one.
         if neuron and fits(cost.memory) and cost.seconds <= predicted.seconds:
             return neuron, neuron
-        problem = spectral(graph)
+        problem = spectral(graph, planned.interfaces)
     except (ModeError, TooLargeError) as error:
         if neuron is None:
             raise TooLargeError(f"{obstacle}. {error}") from None
@@ -112,7 +113,7 @@ def _neuron(graph: Graph) -> Prediction:
 
 def _spectral(graph: Graph) -> Prediction:
     try:
-        cost = predict_spectral(channelwise(graph))
+        cost = plan(graph).cost
     except ModeError as error:
         return Prediction(Mode.SPECTRAL, obstacle=str(error))
     return Prediction(Mode.SPECTRAL, cost.multipliers, cost.order, cost.memory, cost.seconds)

@@ -1,6 +1,10 @@
-"""The mode `spectral`: one multiplier per channel, and one inequality for each frequency of a torus."""
+"""The mode `spectral`: one multiplier per channel, and one inequality for each frequency of a torus.
+
+Networks that would not fit into memory whole are cut into stages (`netgain.verify.stages`).
+"""
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Mapping
 from typing import Protocol
@@ -19,11 +23,15 @@ from .check_spectral import frequencies
 from .constraints import to_inequality
 from .memory import TooLargeError, available_memory, fits, gibibytes
 from .mode import Mode
+from .stages import between, cuts, stages
 
 _LEVELS = 5
 _INFLATIONS = tuple(10.0**-k for k in range(9, 1, -1))
 # Frequencies that are in play at a time, typically.
 _MEMBERS = 48
+# What takes longer whole is cut, into stages whose matrices have at most these orders, the first that is quick enough.
+_PATIENCE = 300.0
+_STAGE_ORDERS = (400, 200, 100, 50, 0)
 
 
 class FamilySolver(Protocol):
@@ -34,10 +42,14 @@ class FamilySolver(Protocol):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Spectral:
-    """A network as a family of inequalities over frequencies, and who is to solve it."""
+    """A network as a family of inequalities over frequencies, and who is to solve it.
+
+    **Attributes:** `interfaces`: the nodes where it is cut into stages.
+    """
 
     graph: Graph
     scaled: ScaledFamily
+    interfaces: tuple[str, ...] = ()
     solver: FamilySolver = dataclasses.field(default_factory=FamilyInteriorPoint)
 
     @property
@@ -56,7 +68,7 @@ class Spectral:
         point = self.scaled.strictly_feasible()
         bound = self.scaled.unscale(math.sqrt(point.rho))
         return Solution(Status.CLOSED_FORM, bound, 0.0, point.multipliers, 0, 0.0, "closed_form", "",
-                        (Progress(bound, 0.0, 0, 0.0),), metrics=() if point.metric is None else (point.metric,))
+                        (Progress(bound, 0.0, 0, 0.0),), metrics=point.metrics)
 
     def prove(self, solution: Solution) -> Certificate | None:
         """A certificate that the checker accepts, with the least inflation of the bound on a ladder; or None.
@@ -81,29 +93,49 @@ class Spectral:
             return result
 
         multipliers = map(mixed, (np.maximum(lam, 0) for lam in solution.multipliers), safe.multipliers)
-        head, joint = self.scaled.head, self.scaled.interface_exponent
         return Certificate(
             value=math.nextafter(solution.bound * (1 + inflation), math.inf) if safe.rho > 0 else 0.0,
             digest=self.graph.digest,
             multipliers=tuple(multipliers),
-            exponents=self.scaled.exponents + tuple(joint + e for e in (head.exponents if head else ())),
+            exponents=self.scaled.all_exponents,
             output_exponent=self.scaled.output_exponent,
             solver=f"{solution.solver} {solution.version}".strip(),
             mode=Mode.SPECTRAL,
-            metrics=() if safe.metric is None else (mixed(solution.metrics[0], safe.metric),),
+            metrics=tuple(map(mixed, solution.metrics, safe.metrics)),
+            interfaces=tuple(map(self.graph.order.index, self.interfaces)),
         )
 
 
-def predict_spectral(rows: Channelwise) -> Cost:
+def predict_spectral(stages: tuple[Channelwise, ...]) -> Cost:
     """What a solve will take, before any symbol is computed."""
+    joined = [*(_entries(rows) for rows in stages[:-1]), _entries(stages[-1]) if stages[-1].head else 0]
+    costs = [_predict_stage(rows, sum(joined[max(k - 1, 0) : k + 1])) for k, rows in enumerate(stages)]
+    iterations = 15 + 2 * sum(len(rows.constraints) for rows in stages)
+    seconds = iterations * (sum(cost.step for cost in costs) + 5e-3) + sum(cost.start for cost in costs)
+    return Cost(sum(cost.multipliers for cost in costs), max(cost.order for cost in costs),
+                sum(cost.memory for cost in costs), seconds)
+
+
+@dataclasses.dataclass(frozen=True)
+class _StageCost:
+    """`step`, `start`: seconds of an iteration, and once."""
+
+    multipliers: int
+    order: int
+    memory: int
+    step: float
+    start: float
+
+
+def _predict_stage(rows: Channelwise, entries: int) -> _StageCost:
+    """With so many entries of metrics on what it reads and gives."""
     total = math.prod(rows.cells) // 2 + 1
     order, members = sum(rows.sizes), min(_MEMBERS, total)
     outgoing = next(iter(rows.output.values())).rows
-    channels = outgoing // rows.phases
     multipliers = sum(layer.channels for layer in rows.constraints)
-    inner, entries = 0, 0
+    inner = 0
     if rows.head:
-        inner, entries = sum(rows.head.rows.sizes), channels * (channels + 1) // 2
+        inner = sum(rows.head.rows.sizes)
         multipliers += sum(len(layer.lower) // layer.coupled for layer in rows.head.rows.activations)
     unknowns = multipliers + 1 + entries
     symbols = sum(kernel.rows * kernel.columns for layer in rows.constraints for kernel in layer.maps.values())
@@ -113,24 +145,69 @@ def predict_spectral(rows: Channelwise) -> Cost:
     memory = 16 * (total * (3 * symbols + 6 * widest**2) + members * (12 * order**2 + 8 * height**2))
     memory += 8 * (16 * inner**2 + 8 * unknowns**2)
     work = members * 60 * order**3 + 20 * inner**3 + unknowns**3 / 3
-    start = 60 * total * (len(rows.constraints) + 1) * widest**3
-    iterations = 15 + 2 * len(rows.constraints)
-    return Cost(multipliers, order, memory, iterations * (work / 2.5e10 + 5e-3) + start / 2.5e10)
+    return _StageCost(multipliers, order, memory, work / 2.5e10, 60 * total * (len(rows.constraints) + 1) * widest**3
+                      / 2.5e10)
 
 
-def spectral(graph: Graph) -> Spectral:
+def _entries(rows: Channelwise) -> int:
+    """Of the metric on the output."""
+    channels = next(iter(rows.output.values())).rows // rows.phases
+    return channels * (channels + 1) // 2
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Plan:
+    """Where to cut a network, its stages, and what solving them will take."""
+
+    interfaces: tuple[str, ...]
+    stages: tuple[Channelwise, ...]
+    cost: Cost
+
+
+def plan(graph: Graph, patience: float = _PATIENCE) -> Plan:
+    """The network whole, if that fits into memory and into `patience` in seconds, or in as few stages as do.
+
+    **Raises:** `ModeError` if it does not start with layers that treat every pixel alike.
+    """
+    found, possible = _planned(graph, ()), cuts(graph)
+    for order in _STAGE_ORDERS:
+        if not possible or (fits(found.cost.memory) and found.cost.seconds <= patience):
+            break
+        found = _planned(graph, _joined(graph, possible, order))
+    return found
+
+
+def _joined(graph: Graph, possible: tuple[str, ...], largest: int) -> tuple[str, ...]:
+    """Those interfaces that are left when stages are joined, from the input on, while their order is not larger."""
+    chosen: list[str] = []
+    for node, following in itertools.pairwise((*possible, graph.inputs(graph.output)[0])):
+        joint = between(graph, chosen[-1] if chosen else graph.input, following)
+        if sum(channelwise(joint).sizes) > largest:
+            chosen.append(node)
+    return tuple(chosen)
+
+
+def _planned(graph: Graph, interfaces: tuple[str, ...]) -> Plan:
+    parts = stages(graph, interfaces)
+    return Plan(interfaces, parts, predict_spectral(parts))
+
+
+def spectral(graph: Graph, interfaces: tuple[str, ...] | None = None) -> Spectral:
     """The network with one multiplier per channel, at every frequency.
 
-    **Raises:** `ModeError` if it does not start with layers that treat every pixel alike; `TooLargeError`, before
-    anything is allocated.
+    **Arguments:** `interfaces`: where to cut it into stages, some of `netgain.verify.stages.cuts`; None chooses.
+
+    **Raises:** `ModeError` if it does not start with layers that treat every pixel alike, or cannot be cut there;
+    `TooLargeError`, before anything is allocated.
     """
-    rows = channelwise(graph)
-    needed = predict_spectral(rows).memory
+    planned = plan(graph) if interfaces is None else _planned(graph, interfaces)
+    needed = planned.cost.memory
     if not fits(needed):
-        raise TooLargeError(f"With multipliers per channel, the {math.prod(rows.cells)} frequencies of this network "
+        cells = sum(math.prod(rows.cells) for rows in planned.stages)
+        raise TooLargeError(f"With multipliers per channel, the {cells} frequencies of this network "
                             f"would need {gibibytes(needed)}; {gibibytes(available_memory())} are free. "
                             "`netgain inspect` says which modes apply, and what they would take.")
-    return Spectral(graph, scale_family(to_family(rows, coarse_first(frequencies(rows.cells), rows.cells))))
+    return Spectral(graph, scale_family(to_family(planned.stages)), planned.interfaces)
 
 
 def coarse_first(frequencies: np.ndarray, cells: tuple[int, ...]) -> np.ndarray:
@@ -153,16 +230,18 @@ def symbols(kernel: Kernel, frequencies: np.ndarray, cells: tuple[int, ...]) -> 
     return result
 
 
-def to_family(rows: Channelwise, frequencies: np.ndarray) -> Family:
-    """The family of float64 rows at these frequencies."""
+def to_family(stages: tuple[Channelwise, ...]) -> Family:
+    """The family of float64 rows at every frequency, for stages in a chain."""
+    rows, *others = stages
+    ordered = coarse_first(frequencies(rows.cells), rows.cells)
 
     def at(maps: Mapping[int, Kernel]) -> dict[int, np.ndarray]:
-        return {j: symbols(kernel, frequencies, rows.cells) for j, kernel in maps.items()}
+        return {j: symbols(kernel, ordered, rows.cells) for j, kernel in maps.items()}
 
     constraints = tuple(
         SharedConstraint(at(r.maps), r.lower, r.upper, r.channel, np.arange(len(r.lower)) if r.kept is None else r.kept)
         for r in rows.constraints
     )
     outgoing = next(iter(rows.output.values())).rows
-    return Family(rows.input_size, constraints, at(rows.output), outgoing // rows.phases, rows.phases,
-                  to_inequality(rows.head.rows) if rows.head else None, rows.head.pixels if rows.head else 0)
+    head = to_family(tuple(others)) if others else to_inequality(rows.head.rows) if rows.head else None
+    return Family(rows.input_size, constraints, at(rows.output), outgoing // rows.phases, rows.phases, head)

@@ -105,13 +105,13 @@ def test_stopped_early_it_returns_a_feasible_point(name: str, reason: Status) ->
 def test_the_block_factor_solves_the_whole_system(name: str) -> None:
     cones, rng = chain_cones(BANK[name]), np.random.default_rng(0)
     whole, parts = np.zeros((cones.unknowns,) * 2), []
-    for place in cones.places:
+    for place in cones.chain.places:
         size = place.stop - place.start
         root = rng.normal(size=(size, size + 2))
         parts.append(root @ root.T)
         whole[place, place] += parts[-1]
     diagonal, right = rng.random(cones.unknowns), rng.normal(size=cones.unknowns)
-    solve = cones.factorised(parts, diagonal)
+    solve = cones.chain.factorised(parts, diagonal)
     assert solve is not None
     np.testing.assert_allclose(solve(right), np.linalg.solve(whole + np.diag(diagonal), right), rtol=1e-7, atol=1e-9)
 

@@ -8,9 +8,10 @@ import cvxpy as cp
 import numpy as np
 import pytest
 from netgain.solvers import Inequality, Limits, Status
-from netgain.solvers.family import Family, ScaledFamily, SharedConstraint, family_norm_product, scale_family
+from netgain.solvers.family import Family, Point, ScaledFamily, SharedConstraint, family_norm_product, scale_family
+from netgain.solvers.family_chain import FamilyChain
 from netgain.solvers.family_cone import Cone
-from netgain.solvers.family_interior_point import FamilyInteriorPoint, _Run
+from netgain.solvers.family_interior_point import FamilyInteriorPoint
 
 from .bank import constraint, dense
 
@@ -28,23 +29,23 @@ def shared(maps: dict, lower: list, upper: list, variable: list, kept: list | No
     return SharedConstraint(maps, np.array(lower, float), np.array(upper, float), np.array(variable), rows)
 
 
-def chain(seed: int, members: int, head: Inequality | None = None, copies: int = 1, pixels: int = 1,
-          layers: int = 2, low: float = 0.0) -> Family:
+def chain(seed: int, members: int, head: Inequality | Family | None = None, copies: int = 1,
+          layers: int = 2, low: float = 0.0, inputs: int = 2) -> Family:
     """Layers of three rows and two multipliers."""
-    rng, size, constraints = np.random.default_rng(seed), 2, []
+    rng, size, constraints = np.random.default_rng(seed), inputs, []
     for k in range(layers):
         constraints.append(shared({k: draw(rng, members, 3, size)}, [low] * 3, [1.0] * 3, [0, 0, 1]))
         size = 3
-    return Family(2, tuple(constraints), {layers: draw(rng, members, 2 * copies, size)}, 2, copies, head, pixels)
+    return Family(inputs, tuple(constraints), {layers: draw(rng, members, 2 * copies, size)}, 2, copies, head)
 
 
-def branching(seed: int, members: int) -> Family:
+def branching(seed: int, members: int, head: Inequality | Family | None = None) -> Family:
     """A layer that reads two blocks, slopes that differ by row, and an output of three blocks."""
     rng = np.random.default_rng(seed)
     first = shared({0: draw(rng, members, 3, 2)}, [0, -0.3, -0.3], [1, 0.8, 1.2], [0, 1, 1])
     second = shared({0: draw(rng, members, 2, 2), 1: draw(rng, members, 2, 3)}, [-1, 0], [0.5, 0.5], [0, 1])
     output = {j: draw(rng, members, 2, size) for j, size in enumerate((2, 3, 2))}
-    return Family(2, (first, second), output, 2, 1, None, 1)
+    return Family(2, (first, second), output, 2, 1, head)
 
 
 def silent(seed: int, members: int, rows: slice) -> Family:
@@ -54,7 +55,7 @@ def silent(seed: int, members: int, rows: slice) -> Family:
     second[:, rows] = 0
     layers = (shared({0: draw(rng, members, 3, 2)}, [0] * 3, [1] * 3, [0, 0, 1]),
               shared({1: second}, [0] * 3, [1] * 3, [0, 1, 2]))
-    return Family(2, layers, {j: draw(rng, members, 2, 3) for j in (1, 2)}, 2, 1, None, 1)
+    return Family(2, layers, {j: draw(rng, members, 2, 3) for j in (1, 2)}, 2, 1, None)
 
 
 def pooled(seed: int, members: int) -> Family:
@@ -62,7 +63,7 @@ def pooled(seed: int, members: int) -> Family:
     rng = np.random.default_rng(seed)
     first = shared({0: draw(rng, members, 4, 2)}, [0] * 4, [1] * 4, [0, 0, 1, 1])
     pool = shared({1: np.broadcast_to(np.eye(4, dtype=complex), (members, 4, 4))}, [-1] * 4, [1] * 4, [0] * 4, [0, 2])
-    return Family(2, (first, pool), {2: draw(rng, members, 2, 2)}, 2, 1, None, 1)
+    return Family(2, (first, pool), {2: draw(rng, members, 2, 2)}, 2, 1, None)
 
 
 def head(seed: int, pixels: int, lower: float = 0.0, coupled: int = 1) -> Inequality:
@@ -84,32 +85,66 @@ BANK = {
     "branching": branching(3, 26),
     "pooled": pooled(4, 26),
     "no layer": chain(5, 26, layers=0),
-    "head": chain(6, 26, head(7, 3), copies=2, pixels=3),
-    "head with slopes above 0": chain(8, 26, head(9, 2, 0.2), pixels=2),
-    "head with groups": chain(10, 26, head(11, 2, coupled=2), pixels=2, low=-0.2),
-    "linear head": chain(12, 26, without_layers(2), pixels=2),
-    "head, no layer before": chain(13, 26, head(14, 2), pixels=2, layers=0),
-    "linear throughout": chain(15, 26, without_layers(2), copies=2, pixels=2, layers=0),
+    "head": chain(6, 26, head(7, 3), copies=2),
+    "head with slopes above 0": chain(8, 26, head(9, 2, 0.2)),
+    "head with groups": chain(10, 26, head(11, 2, coupled=2), low=-0.2),
+    "linear head": chain(12, 26, without_layers(2)),
+    "head, no layer before": chain(13, 26, head(14, 2), layers=0),
+    "linear throughout": chain(15, 26, without_layers(2), copies=2, layers=0),
+    "two stages": chain(16, 26, chain(17, 30)),
+    "three stages": chain(18, 26, branching(19, 12, chain(20, 26, layers=0)), layers=1),
+    "stages and phases": chain(21, 26, chain(22, 28, low=-0.3, inputs=6, layers=1), copies=2),
+    "stages and a head": chain(23, 26, chain(24, 9, head(25, 3), copies=2, inputs=4, layers=1), layers=1),
+    "stages and a head with slopes above 0": chain(26, 26, chain(27, 9, head(28, 2, 0.2), layers=1), layers=1),
 }
 each = pytest.mark.parametrize("name", BANK)
 
 
-def split(family: Family, x: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray], float, np.ndarray]:
-    """Multipliers of the family and of the head, rho, and Q (the identity without a head)."""
-    own = [c.multipliers for c in family.constraints]
-    inner = [c.groups for c in family.head.constraints] if family.head else []
-    ends = np.cumsum([*own, *inner])
-    *lam, rest = np.split(x, ends) if len(ends) else [x]
-    metric = np.eye(family.channels)
-    if family.head:
-        a, b = np.triu_indices(family.channels)
-        metric[a, b] = metric[b, a] = rest[1:]
-    return lam[: len(own)], lam[len(own) :], rest[0], metric
+def inner(family: Family) -> list[int]:
+    """Numbers of multipliers of the inequality at the end."""
+    return [c.groups for c in family.inequality.constraints] if family.inequality else []
+
+
+def split(family: Family, x: np.ndarray) -> list[tuple[np.ndarray, list[np.ndarray]]]:
+    """Of every stage and the inequality at the end, rho or Q, and its multipliers; at last what stands for Q there."""
+    result, place = [], 0
+    ends = [*([c.multipliers for c in stage.constraints] for stage in family.stages), *([inner(family)] * (
+        family.inequality is not None))]
+    channels = [stage.channels for stage in family.stages]
+    for k, counts in enumerate(ends):
+        if k:
+            a, b = np.triu_indices(channels[k - 1])
+            before = np.zeros((channels[k - 1],) * 2)
+            before[a, b] = before[b, a] = x[place : place + len(a)]
+            place += len(a)
+        else:
+            before, place = np.array([[x[0]]]), 1
+        lam = []
+        for count in counts:
+            lam.append(x[place : place + count])
+            place += count
+        result.append((before, lam))
+    if family.inequality is None:
+        result.append((np.eye(channels[-1]), []))
+    assert place == len(x)
+    return result
 
 
 def formed(family: Family, x: np.ndarray) -> list[np.ndarray]:
-    """All matrices from their definitions, a row at a time: the members', the head's, and Q."""
-    lam, inner, rho, metric = split(family, x)
+    """All matrices from their definitions, a row at a time: the members' of each stage, the head's, and its Q."""
+    parts = split(family, x)
+    stacks = [formed_stage(stage, before, lam, after)
+              for stage, (before, lam), (after, _) in zip(family.stages, parts, parts[1:], strict=False)]
+    if family.inequality is None:
+        return stacks
+    metric, lam = parts[-1]
+    last = dense(family.inequality, 0.0, lam)
+    v = family.inequality.input_size
+    last[:v, :v] += np.kron(metric, np.eye(v // len(metric)))
+    return [*stacks, last[None], metric[None]]
+
+
+def formed_stage(family: Family, before: np.ndarray, lam: list[np.ndarray], after: np.ndarray) -> np.ndarray:
     starts, n = family.offsets, family.offsets[-1]
 
     def row(maps: dict, w: int, i: int) -> np.ndarray:
@@ -121,8 +156,8 @@ def formed(family: Family, x: np.ndarray) -> list[np.ndarray]:
     stack = []
     for w in range(family.members):
         c = np.array([row(family.output, w, i) for i in range(family.channels * family.copies)])
-        m = -c.conj().T @ np.kron(metric, np.eye(family.copies)) @ c
-        m[: family.input_size, : family.input_size] += rho * np.eye(family.input_size)
+        m = -c.conj().T @ np.kron(after, np.eye(family.copies)) @ c
+        m[: family.input_size, : family.input_size] += np.kron(before, np.eye(family.input_size // len(before)))
         for k, layer in enumerate(family.constraints, 1):
             for i, variable in enumerate(layer.variable):
                 z, v = np.zeros(n), row(layer.maps, w, i)
@@ -131,32 +166,29 @@ def formed(family: Family, x: np.ndarray) -> list[np.ndarray]:
                 p, q = z - layer.lower[i] * v, z - layer.upper[i] * v
                 m += lam[k - 1][variable] * (np.outer(p.conj(), q) + np.outer(q.conj(), p))
         stack.append(m)
-    if family.head is None:
-        return [np.array(stack)]
-    last = dense(family.head, 0.0, inner)
-    v = family.head.input_size
-    last[:v, :v] += np.kron(metric, np.eye(family.pixels))
-    return [np.array(stack), last[None], metric[None]]
+    return np.array(stack)
 
 
 def unknowns(family: Family) -> int:
-    triangle = family.channels * (family.channels + 1) // 2 if family.head else 0
-    return family.multipliers + (family.head.multipliers if family.head else 0) + 1 + triangle
+    triangles = [stage.channels * (stage.channels + 1) // 2 for stage in family.stages if stage.head]
+    return 1 + sum(stage.multipliers for stage in family.stages) + sum(inner(family)) + sum(triangles)
 
 
-def rho_place(family: Family) -> int:
-    return family.multipliers + (family.head.multipliers if family.head else 0)
+def multipliers(family: Family) -> np.ndarray:
+    """Their places among the unknowns."""
+    x = np.arange(unknowns(family), dtype=float)
+    return np.concatenate([np.zeros(0), *(own for _, lam in split(family, x) for own in lam)]).astype(int)
 
 
 @functools.cache
 def optimum(name: str) -> float:
     """The bound of another solver, on the matrices as they are defined."""
     family = BANK[name]
-    count, place = unknowns(family), rho_place(family)
+    count, positive = unknowns(family), multipliers(family)
     x = cp.Variable(count)
     zero = formed(family, np.zeros(count))
     parts = [formed(family, unit) for unit in np.eye(count)]
-    sides = [x[:place] >= 0] if place else []
+    sides = [x[positive] >= 0] if len(positive) else []
     for index, stack in enumerate(zero):
         for w, constant in enumerate(stack):
             n = len(constant)
@@ -167,15 +199,14 @@ def optimum(name: str) -> float:
             terms = np.array([real(part[index][w] - constant) for part in parts])
             flat = cp.reshape(real(constant) + terms.T @ x, (2 * n, 2 * n), order="C")
             sides.append((flat + flat.T) / 2 >> 0)
-    cp.Problem(cp.Minimize(x[place]), sides).solve(solver=cp.CLARABEL, **_TOLERANCES)
-    return math.sqrt(x.value[place])
+    cp.Problem(cp.Minimize(x[0]), sides).solve(solver=cp.CLARABEL, **_TOLERANCES)
+    return math.sqrt(x.value[0])
 
 
 def found_point(scaled: ScaledFamily, solution) -> np.ndarray:
     """The unknowns of a solution, in scaled coordinates."""
     rho = math.ldexp(solution.bound, -scaled.output_exponent) ** 2
-    metric = [m[np.triu_indices(len(m))] for m in solution.metrics]
-    return np.concatenate([*solution.multipliers, [rho], *metric])
+    return FamilyChain.of(scaled.family).vector(Point(rho, solution.multipliers, solution.metrics))
 
 
 def least_eigenvalue(family: Family, x: np.ndarray) -> float:
@@ -184,10 +215,16 @@ def least_eigenvalue(family: Family, x: np.ndarray) -> float:
                for stack in formed(family, x))
 
 
-def cones(name: str) -> tuple[Family, list[Cone]]:
-    family = scale_family(BANK[name]).family.restrict(np.arange(4))
-    run = _Run(scale_family(family), LIMITS, None)
-    return run.scaled.family, run.cones(run.scaled.family)
+def cones(name: str) -> tuple[Family, list[Cone], list[slice]]:
+    """Of four members of every stage."""
+    def few(family: Family) -> Family:
+        after = few(family.head) if isinstance(family.head, Family) else family.head
+        return dataclasses.replace(family.restrict(np.arange(4)), head=after)
+
+    family = few(scale_family(BANK[name]).family)
+    layout = FamilyChain.of(family)
+    found = [layout.stage_cone(number, stage) for number, stage in enumerate(family.stages)]
+    return family, found + layout.head_cones(), list(layout.chain([1] * len(family.stages)).places)
 
 
 def hermitian(rng: np.random.Generator, like: np.ndarray) -> np.ndarray:
@@ -198,19 +235,21 @@ def hermitian(rng: np.random.Generator, like: np.ndarray) -> np.ndarray:
 @each
 def test_linear_algebra_is_that_of_the_definition(name: str) -> None:
     """Against every constraint matrix F_i formed."""
-    family, stacks = cones(name)
+    family, stacks, places = cones(name)
     rng, count = np.random.default_rng(0), unknowns(family)
     zero, x = formed(family, np.zeros(count)), rng.random(count)
     units = [formed(family, unit) for unit in np.eye(count)]
     assert len(stacks) == len(zero)
-    for index, cone in enumerate(stacks):
+    for index, (cone, place) in enumerate(zip(stacks, places, strict=True)):
         constant = zero[index]
         f = np.array([unit[index] - constant for unit in units])
-        expected = np.tensordot(x, f, 1)
-        np.testing.assert_allclose(cone.matrix(x), expected + constant, atol=1e-12)
-        np.testing.assert_allclose(cone.matrix(x, homogeneous=True), expected, atol=1e-12)
+        assert not np.any(np.delete(f, place, axis=0))
+        f, own = f[place], x[place]
+        expected = np.tensordot(own, f, 1)
+        np.testing.assert_allclose(cone.matrix(own), expected + constant, atol=1e-12)
+        np.testing.assert_allclose(cone.matrix(own, homogeneous=True), expected, atol=1e-12)
         right = rng.standard_normal((*constant.shape[:2], 3)) + (0j if np.iscomplexobj(constant) else 0)
-        np.testing.assert_allclose(cone.multiply(x, right), expected @ right, atol=1e-11)
+        np.testing.assert_allclose(cone.multiply(own, right), expected @ right, atol=1e-11)
         z, y = hermitian(rng, constant), hermitian(rng, constant)
         z_forms, y_forms = cone.forms(z), cone.forms(y)
         size = np.abs(z).max() * np.abs(y).max()
@@ -225,8 +264,7 @@ def test_linear_algebra_is_that_of_the_definition(name: str) -> None:
 def test_the_closed_form_is_strictly_feasible_in_every_member(name: str) -> None:
     scaled = scale_family(BANK[name])
     point = scaled.strictly_feasible()
-    metric = [] if point.metric is None else [point.metric[np.triu_indices(len(point.metric))]]
-    x = np.concatenate([*point.multipliers, [point.rho], *metric])
+    x = FamilyChain.of(scaled.family).vector(point)
     assert least_eigenvalue(scaled.family, x) > 1e-9
     assert optimum(name) <= scaled.unscale(math.sqrt(point.rho)) * (1 + 1e-5)
     assert optimum(name) <= family_norm_product(scaled) * (1 + 1e-6)
@@ -240,8 +278,7 @@ def test_agrees_with_clarabel(name: str) -> None:
     assert solution.bound == pytest.approx(optimum(name), rel=1e-4)
     assert solution.dual_bound <= solution.bound <= solution.dual_bound * (1 + 1.1e-7)
     assert [len(lam) for lam in solution.multipliers] == [
-        *(c.multipliers for c in BANK[name].constraints),
-        *(c.groups for c in (BANK[name].head.constraints if BANK[name].head else ()))]
+        *(c.multipliers for stage in BANK[name].stages for c in stage.constraints), *inner(BANK[name])]
     assert least_eigenvalue(scaled.family, found_point(scaled, solution)) >= -1e-11
 
 
@@ -269,7 +306,7 @@ def test_every_report_is_a_bracket_and_the_course_is_monotone(name: str) -> None
     assert bounds[-1] >= optimum(name) * (1 - 1e-5)
 
 
-@pytest.mark.parametrize("name", ["three layers", "branching", "pooled", "head"])
+@pytest.mark.parametrize("name", ["three layers", "branching", "pooled", "head", "three stages", "stages and a head"])
 @pytest.mark.parametrize("reason", [Status.TIME_LIMIT, Status.INTERRUPTED, Status.ITERATION_LIMIT])
 def test_stopped_early_it_returns_its_best_point(name: str, reason: Status) -> None:
     scaled = scale_family(BANK[name])
@@ -293,11 +330,9 @@ def test_nothing_reaches_the_output(name: str) -> None:
     if family.head:
         blind = Inequality(family.head.input_size, family.head.constraints,
                            {j: 0 * c for j, c in family.head.output.items()})
-        family = Family(family.input_size, family.constraints, family.output, family.channels, family.copies, blind,
-                        family.pixels)
+        family = dataclasses.replace(family, head=blind)
     else:
-        family = Family(family.input_size, family.constraints, {j: 0 * c for j, c in family.output.items()},
-                        family.channels, family.copies, None, 1)
+        family = dataclasses.replace(family, output={j: 0 * c for j, c in family.output.items()})
     scaled = scale_family(family)
     solution = FamilyInteriorPoint().solve(scaled, LIMITS)
     assert (solution.status, solution.bound, solution.iterations) == (Status.OPTIMAL, 0.0, 0)
@@ -328,12 +363,11 @@ def test_without_layers_the_bound_is_the_largest_norm() -> None:
 
 
 @pytest.mark.parametrize("factor", [1e-40, 1e40])
-@pytest.mark.parametrize("name", ["three layers", "branching", "head"])
+@pytest.mark.parametrize("name", ["three layers", "branching", "head", "stages and a head"])
 def test_any_units_do(name: str, factor: float) -> None:
     family = BANK[name]
     output = {j: factor * c for j, c in family.output.items()}
-    moved = Family(family.input_size, family.constraints, output, family.channels, family.copies, family.head,
-                   family.pixels)
+    moved = dataclasses.replace(family, output=output)
     solution = FamilyInteriorPoint().solve(scale_family(moved), LIMITS)
     assert solution.bound == pytest.approx(factor * optimum(name), rel=1e-4)
 
@@ -343,4 +377,4 @@ def test_a_gain_beyond_float64_is_refused() -> None:
     layer = family.constraints[0]
     steep = SharedConstraint({0: layer.maps[0] * 1e200}, layer.lower, layer.upper, layer.variable, layer.kept)
     with np.errstate(over="ignore", invalid="ignore"), pytest.raises(OverflowError, match="beyond float64"):
-        scale_family(Family(2, (steep,), family.output, 2, 1, None, 1))
+        scale_family(Family(2, (steep,), family.output, 2, 1, None))

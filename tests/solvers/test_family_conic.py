@@ -29,7 +29,7 @@ def family(name: str) -> Family:
         constraints.append(SharedConstraint({block: stack(rng, rows, size)}, np.full(rows, low), np.full(rows, high),
                                             np.repeat(np.arange(CHANNELS), each), np.array(kept)))
         size = len(kept)
-    return Family(3, tuple(constraints), {1: stack(rng, 2, size), 2: stack(rng, 2, size)}, 2, 1, None, 0)
+    return Family(3, tuple(constraints), {1: stack(rng, 2, size), 2: stack(rng, 2, size)}, 2, 1, None)
 
 
 def complex_matrix(family: Family, member: int, rho: float, lam: np.ndarray) -> np.ndarray:
@@ -89,8 +89,8 @@ def test_heads_and_unequal_shares_are_refused():
     head = Inequality(2, (slopes,), {1: np.ones((1, 2))})
     parts = {f: getattr(posed, f) for f in ("input_size", "constraints", "output", "channels", "copies")}
     with pytest.raises(ValueError, match="head"):
-        real_member(Family(**parts, head=head, pixels=1), 0)
+        real_member(Family(**parts, head=head), 0)
     rng = np.random.default_rng(5)
     uneven = SharedConstraint({0: stack(rng, 3, 3)}, np.zeros(3), np.ones(3), np.array([0, 0, 1]), np.arange(3))
     with pytest.raises(ValueError, match=r"\[1, 2\] rows"):
-        real_member(Family(3, (uneven,), {1: stack(rng, 2, 3)}, 2, 1, None, 0), 0)
+        real_member(Family(3, (uneven,), {1: stack(rng, 2, 3)}, 2, 1, None), 0)

@@ -27,10 +27,11 @@ from netgain.layers.shift_invariant import Kernel
 from netgain.verify import Certificate, Outcome, check, load_certificate
 from netgain.verify.assembly import matrix_in_balls, matrix_in_double
 from netgain.verify.balls import BALLS, precision
-from netgain.verify.channelwise import Channelwise, ModeError, channelwise
-from netgain.verify.check_spectral import SpectralChecker, Twiddles, _head_terms, _terms, frequencies
+from netgain.verify.channelwise import Channelwise, Head, ModeError, channelwise
+from netgain.verify.check_spectral import Part, SpectralChecker, Twiddles, _head_terms, _terms, frequencies, split
 from netgain.verify.constraints import constraint_rows
 from netgain.verify.mode import Mode
+from netgain.verify.stages import cuts, stages
 
 from .image_networks import random_network
 
@@ -41,9 +42,12 @@ def normal(*shape: int) -> np.ndarray:
     return RNG.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))
 
 
-def residual() -> Graph:
+def residual(before: int = 0) -> Graph:
+    """A convolution, so many activations each with a convolution, and a residual block."""
     builder = GraphBuilder()
     start = builder.add(Convolution(normal(2, 1, 3), padding=((1,), (1,))), builder.input((1, 4)))
+    for _ in range(before):
+        start = builder.add(Convolution(normal(2, 2, 3), padding=((1,), (1,))), builder.add(Relu(), start))
     inner = builder.add(Relu(), builder.add(Convolution(normal(2, 2, 3), padding=((1,), (1,))), start))
     total = builder.add(Add((1, 1)), builder.add(Convolution(normal(2, 2, 2), padding=((0,), (1,))), inner), start)
     return builder.build(builder.add(Relu(), total), "residual")
@@ -66,7 +70,17 @@ NETWORKS = {
     "normalised": sequential((2, 4), [BatchNormalization(*RNG.uniform(0.5, 2, (4, 2)), trailing=1),
                                       Convolution(normal(2, 2, 2), dilations=(3,), padding=((2,), (1,))), Relu(),
                                       Flatten(), Affine(normal(3, 8)), Relu()]),
+    "two stages": residual(1),
+    "strides in stages": sequential((1, 8), [Convolution(normal(2, 1, 3), strides=(2,), padding=SAME), LeakyRelu(-0.3),
+                                             Convolution(normal(2, 2, 3), padding=SAME), LeakyRelu(0.1),
+                                             Convolution(normal(3, 2, 2), strides=(2,)), Relu(),
+                                             Convolution(normal(1, 3, 2))]),
+    "stages and a head": sequential((1, 6), [Convolution(normal(2, 1, 3), padding=SAME), MaxPool((2,), (2,)),
+                                             Convolution(normal(2, 2, 3), padding=SAME), Relu(), Flatten(),
+                                             Affine(normal(3, 6)), Relu(), Affine(normal(2, 3))]),
 }
+INTERFACES = {"two stages": ("relu",), "strides in stages": ("leakyrelu", "leakyrelu_2"),
+              "stages and a head": ("maxpool",)}
 each = pytest.mark.parametrize("name", NETWORKS)
 
 
@@ -119,11 +133,27 @@ def on_torus(model: Channelwise) -> Unrolled:
     return Unrolled.of(model.input_size * count, layers, {j: unrolled(c, cells) for j, c in model.output.items()})
 
 
-def of_head(model: Channelwise) -> Unrolled:
-    rows = model.head.rows
+def of_head(head: Head) -> Unrolled:
+    rows = head.rows
     layers = [(r.maps, r.lower, r.upper, np.arange(r.size), np.arange(len(r.lower)) // r.coupled)
               for r in rows.activations]
     return Unrolled.of(rows.input_size, layers, rows.output)
+
+
+def models_of(name: str, *arithmetic: object) -> tuple[Channelwise, ...]:
+    return stages(NETWORKS[name], INTERFACES.get(name, ()), *arithmetic)
+
+
+def places(name: str) -> tuple[int, ...]:
+    return tuple(NETWORKS[name].order.index(node) for node in INTERFACES.get(name, ()))
+
+
+def checker_of(name: str) -> SpectralChecker:
+    return SpectralChecker(NETWORKS[name], places(name))
+
+
+def unrolled_parts(models: tuple[Channelwise, ...]) -> list[Unrolled]:
+    return [*map(on_torus, models), *([of_head(models[-1].head)] if models[-1].head else [])]
 
 
 def matrix(part: Unrolled, start: np.ndarray, metric: np.ndarray, multipliers: list) -> np.ndarray:
@@ -137,13 +167,11 @@ def matrix(part: Unrolled, start: np.ndarray, metric: np.ndarray, multipliers: l
 @functools.cache
 def optimum(name: str) -> Certificate:
     """The optimum over multipliers and metric, of the unrolled inequality and by another solver; no exponents."""
-    graph = NETWORKS[name]
-    model = channelwise(graph)
-    parts = [on_torus(model), *([of_head(model)] if model.head else [])]
+    checker = checker_of(name)
+    parts = unrolled_parts(models_of(name))
     rho = cp.Variable()
     lam = [[cp.Variable(len(terms), nonneg=True) for terms in part.terms] for part in parts]
-    channels = model.head.channels if model.head else 0
-    metric = cp.Variable((channels, channels), symmetric=True) if channels else None
+    metrics = [cp.Variable((n, n), symmetric=True) for n in checker.metrics]
     sides = []
     for index, part in enumerate(parts):
         first, c = np.eye(part.start, part.size), part.output
@@ -151,24 +179,25 @@ def optimum(name: str) -> Certificate:
         if index == 0:
             side = side + rho * (first.T @ first)
         else:
-            side = side + first.T @ cp.kron(metric, np.eye(model.head.pixels)) @ first
-        if index == 0 and channels:
-            side = side - c.T @ cp.kron(metric, np.eye(len(c) // channels)) @ c
+            before = metrics[index - 1]
+            side = side + first.T @ cp.kron(before, np.eye(part.start // before.shape[0])) @ first
+        if index < len(metrics):
+            after = metrics[index]
+            side = side - c.T @ cp.kron(after, np.eye(len(c) // after.shape[0])) @ c
         else:
             side = side - c.T @ c
         sides.append((side + side.T) / 2 >> 0)
     cp.Problem(cp.Minimize(rho), sides).solve(solver=cp.CLARABEL)
     multipliers = tuple(np.maximum(x.value, 0) for group in lam for x in group)
-    metrics = ((metric.value + metric.value.T) / 2,) if channels else ()
-    checker = SpectralChecker(graph)
-    return Certificate(float(np.sqrt(rho.value)), graph.digest, multipliers, (0,) * checker.blocks, 0, "Clarabel",
-                       mode=Mode.SPECTRAL, metrics=metrics)
+    return Certificate(float(np.sqrt(rho.value)), NETWORKS[name].digest, multipliers, (0,) * checker.blocks, 0,
+                       "Clarabel", mode=Mode.SPECTRAL, metrics=tuple((q.value + q.value.T) / 2 for q in metrics),
+                       interfaces=places(name))
 
 
 @functools.cache
 def near_optimum(name: str) -> Certificate:
     """A step of 1e-5 from the optimum to multipliers that are strictly feasible: M is affine in all, and in rho."""
-    best, safe, share = optimum(name), feasible(NETWORKS[name]), 1e-5
+    best, safe, share = optimum(name), feasible(NETWORKS[name], places(name)), 1e-5
     value = math.sqrt((1 - share) * best.value**2 + share * 1.5 * safe.value**2)
 
     def mixed(left: tuple, right: tuple) -> tuple:
@@ -216,12 +245,12 @@ def test_it_survives_the_file(name: str, tmp_path) -> None:
 
 def randomised(name: str, rng: np.random.Generator) -> Certificate:
     """A certificate of the right shape, in arbitrary units."""
-    checker = SpectralChecker(NETWORKS[name])
+    checker = checker_of(name)
     metrics = tuple(root @ root.T for root in (rng.standard_normal((n, n)) for n in checker.metrics))
     return Certificate(rng.uniform(0.5, 2), NETWORKS[name].digest,
                        tuple(rng.uniform(0.1, 2, n) for n in checker.multipliers),
                        tuple(map(int, rng.integers(-3, 4, checker.blocks))), int(rng.integers(-3, 4)), "random",
-                       mode=Mode.SPECTRAL, metrics=metrics)
+                       mode=Mode.SPECTRAL, metrics=metrics, interfaces=places(name))
 
 
 def of_blocks(blocks: dict, count: int) -> np.ndarray:
@@ -236,46 +265,51 @@ def of_blocks(blocks: dict, count: int) -> np.ndarray:
 
 @each
 def test_the_spectrum_is_that_of_the_unrolled_inequality(name: str) -> None:
-    rng = np.random.default_rng(1)
-    given, model = randomised(name, rng), channelwise(NETWORKS[name])
-    part, count, layers = on_torus(model), math.prod(model.cells), len(model.constraints)
-    e, o = given.exponents, given.output_exponent
-    # The unrolled matrix, in the coordinates of the network, and then scaled.
-    units = np.repeat(2.0 ** np.array(e[: layers + 1]), np.array(model.sizes) * count)
-    v = e[layers + 1] if model.head else o
-    weights = np.kron(given.metrics[0], np.eye(len(part.output) // model.head.channels)) if model.head else np.eye(
-        len(part.output))
-    multipliers = [x / 4.0 ** e[k] for k, x in enumerate(given.multipliers[:layers], 1)]
-    start = (given.value / 2.0**o) ** 2 * np.eye(part.start)
-    whole = units[:, None] * matrix(part, start, weights / 4.0**v, multipliers) * units
-    checker = SpectralChecker(NETWORKS[name])
-    n = frequencies(model.cells)
-    terms = _terms(given, checker.enclosed, functools.partial(checker.twiddles.symbols, n=n))
-    middle, radius = matrix_in_double(terms)
-    stack = {key: np.broadcast_to(b, (len(n), *b.shape[-2:])) for key, b in middle.items()}
-    spectra = np.linalg.eigvalsh(of_blocks(stack, len(model.sizes)))
-    own = np.all(np.mod(-n, model.cells) == n, axis=1)  # these come once, the others with their opposite
-    found = np.sort(np.concatenate([spectra[own, ::2].ravel(), spectra[~own].ravel()]))
-    np.testing.assert_allclose(found, np.linalg.eigvalsh(whole), atol=1e-9 * np.abs(whole).max())
-    for index in {0, len(n) - 1}:
-        with precision(128):
-            exact = channelwise(NETWORKS[name], BALLS)
-            one = functools.partial(checker.twiddles.symbol_in_balls, n=n[index])
-            for key, balls in matrix_in_balls(_terms(given, exact, one)).items():
-                low = np.array([[float(b.mid()) for b in row] for row in balls.tolist()])
-                error = np.broadcast_to(radius[key], stack[key].shape)[index]
-                difference = np.abs(low - stack[key][index])
-                difference = np.tril(difference) if key[0] == key[1] else difference
-                assert np.all(difference <= error * (1 + 1e-9) + 1e-30)
-                assert np.all(error <= 1e-12 * (1 + np.abs(stack[key]).max()))
-    if model.head:
-        head = of_head(model)
-        powers = np.repeat(2.0 ** np.array(e[layers + 1 :]), model.head.rows.sizes)
-        multipliers = [x / 4.0 ** e[layers + 1 + k] for k, x in enumerate(given.multipliers[layers:], 1)]
-        start = np.kron(given.metrics[0], np.eye(model.head.pixels)) / 4.0 ** e[layers + 1]
-        expected = powers[:, None] * matrix(head, start, np.eye(len(head.output)) / 4.0**o, multipliers) * powers
-        middle, _ = matrix_in_double(_head_terms(given, model, model.head))
-        np.testing.assert_allclose(of_blocks(middle, len(model.head.rows.sizes)), expected, atol=1e-10)
+    given, models, checker = randomised(name, np.random.default_rng(1)), models_of(name), checker_of(name)
+    with precision(128):
+        exact = models_of(name, BALLS)
+    shares = split(given, models)
+    for unrolled_part, share, model, balls, own in zip(unrolled_parts(models), shares, models, exact, checker.stages,
+                                                       strict=False):
+        part, count = unrolled_part, math.prod(model.cells)
+        whole = in_units(part, share, np.array(model.sizes) * count)
+        n = frequencies(model.cells)
+        terms = _terms(share, own.enclosed, functools.partial(own.twiddles.symbols, n=n))
+        middle, radius = matrix_in_double(terms)
+        stack = {key: np.broadcast_to(b, (len(n), *b.shape[-2:])) for key, b in middle.items()}
+        spectra = np.linalg.eigvalsh(of_blocks(stack, len(model.sizes)))
+        alone = np.all(np.mod(-n, model.cells) == n, axis=1)  # these come once, the others with their opposite
+        found = np.sort(np.concatenate([spectra[alone, ::2].ravel(), spectra[~alone].ravel()]))
+        np.testing.assert_allclose(found, np.linalg.eigvalsh(whole), atol=1e-9 * np.abs(whole).max())
+        for index in {0, len(n) - 1}:
+            with precision(128):
+                one = functools.partial(own.twiddles.symbol_in_balls, n=n[index])
+                for key, exactly in matrix_in_balls(_terms(share, balls, one)).items():
+                    low = np.array([[float(b.mid()) for b in row] for row in exactly.tolist()])
+                    error = np.broadcast_to(radius[key], stack[key].shape)[index]
+                    difference = np.abs(low - stack[key][index])
+                    difference = np.tril(difference) if key[0] == key[1] else difference
+                    assert np.all(difference <= error * (1 + 1e-9) + 1e-30)
+                    assert np.all(error <= 1e-12 * (1 + np.abs(stack[key]).max()))
+    if head := models[-1].head:
+        expected = in_units(of_head(head), shares[-1], np.array(head.rows.sizes))
+        middle, _ = matrix_in_double(_head_terms(shares[-1], head))
+        np.testing.assert_allclose(of_blocks(middle, len(head.rows.sizes)), expected, atol=1e-10)
+
+
+def in_units(part: Unrolled, share: Part, sizes: np.ndarray) -> np.ndarray:
+    """The unrolled matrix, in the coordinates of the network, and then scaled."""
+    e, o = share.exponents, share.output_exponent
+    units = np.repeat(2.0 ** np.array(e), sizes)
+    if isinstance(share.start, tuple):
+        start = math.ldexp(share.start[0], share.start[1] - e[0]) ** 2 * np.eye(part.start)
+    else:
+        start = np.kron(share.start, np.eye(part.start // len(share.start))) / 4.0 ** e[0]
+    metric = np.eye(len(part.output))
+    if share.metric is not None:
+        metric = np.kron(share.metric, np.eye(len(part.output) // len(share.metric)))
+    multipliers = [lam / 4.0 ** e[k] for k, lam in enumerate(share.multipliers, 1)]
+    return units[:, None] * matrix(part, start, metric / 4.0**o, multipliers) * units
 
 
 @pytest.mark.parametrize("cells", [(1,), (2,), (7,), (8,), (1, 1), (4, 6), (5, 3), (2, 3, 4)])
@@ -320,8 +354,12 @@ def test_numbers_that_do_not_fit_are_malformed(name: str) -> None:
     size = given.metrics[0] if given.metrics else np.eye(2)
     tilted = size + np.triu(np.full(size.shape, 1e-15), 1)
     bad = [(np.eye(len(size) + 1),), (size, size), (size[0],), (size * math.nan,), (size[None],), (tilted,)]
-    for metrics in [*bad, () if given.metrics else (size,)]:
+    for metrics in [*((*other, *given.metrics[1:]) for other in bad), () if given.metrics else (size,)]:
         assert outcome(name, given, metrics=metrics) is Outcome.MALFORMED
+    nodes = tuple(range(-1, len(NETWORKS[name].order) + 1))
+    for interfaces in [*((node,) for node in nodes), given.interfaces[::-1], given.interfaces * 2, nodes]:
+        if interfaces != given.interfaces:
+            assert outcome(name, given, interfaces=interfaces) is Outcome.MALFORMED
     for exponents in (given.exponents[:-1], (*given.exponents, 0), (2**20 + 1, *given.exponents[1:])):
         assert outcome(name, given, exponents=exponents) is Outcome.MALFORMED
     assert outcome(name, given, mode=Mode.ROESSER) is Outcome.MALFORMED
@@ -343,9 +381,10 @@ def test_tampering_with_a_tight_proof_is_seen(name: str) -> None:
             other[position] *= factor
             multipliers = (*tight.multipliers[:k], other, *tight.multipliers[k + 1 :])
             assert outcome(name, tight, multipliers=multipliers) is Outcome.NOT_PROVED
-    for metric in tight.metrics:
+    for k, metric in enumerate(tight.metrics):
         for factor in (0.9, 1.1, -1.0):
-            assert outcome(name, tight, metrics=(factor * metric,)) is Outcome.NOT_PROVED
+            metrics = (*tight.metrics[:k], factor * metric, *tight.metrics[k + 1 :])
+            assert outcome(name, tight, metrics=metrics) is Outcome.NOT_PROVED
     for k in range(1, len(tight.exponents)):  # that of the input is a unit and no more
         exponents = tuple(e + (j == k) for j, e in enumerate(tight.exponents))
         assert outcome(name, tight, exponents=exponents) is Outcome.NOT_PROVED
@@ -354,14 +393,14 @@ def test_tampering_with_a_tight_proof_is_seen(name: str) -> None:
 
 @each
 def test_other_units_prove_the_same(name: str) -> None:
-    tight, model = least_proved(name), channelwise(NETWORKS[name])
-    moves = [int(m) for m in np.random.default_rng(3).integers(-5, 6, len(tight.exponents))]
-    inner = len(model.constraints)
-    powers = [4.0**m for m in (*moves[1 : inner + 1], *moves[inner + 2 :])]
+    tight, models = least_proved(name), models_of(name)
+    moves = tuple(int(m) for m in np.random.default_rng(3).integers(-5, 6, len(tight.exponents)))
+    shares = split(dataclasses.replace(tight, exponents=moves), models)
+    powers = [4.0**move for share in shares for move in share.exponents[1:]]
     moved = dataclasses.replace(
-        tight, exponents=tuple(moves), value=tight.value * (1 + 1e-9),
+        tight, exponents=moves, value=tight.value * (1 + 1e-9),
         multipliers=tuple(p * lam for p, lam in zip(powers, tight.multipliers, strict=True)),
-        metrics=tuple(q * 4.0 ** moves[inner + 1] for q in tight.metrics))
+        metrics=tuple(q * 4.0 ** share.exponents[0] for q, share in zip(tight.metrics, shares[1:], strict=True)))
     assert check(moved, NETWORKS[name]).proved
     assert not check(dataclasses.replace(moved, value=tight.value * (1 - 1e-6)), NETWORKS[name]).proved
 
@@ -396,21 +435,19 @@ def test_a_constant_map_may_claim_anything() -> None:
         assert check(Certificate(value, graph.digest, (), (0,), 0, "", mode=Mode.SPECTRAL), graph).proved
 
 
-def feasible(graph: Graph) -> Certificate | None:
+def feasible(graph: Graph, interfaces: tuple[int, ...] = ()) -> Certificate | None:
     """Multipliers from the last layer to the first, each as large as what follows needs, and the least value proved."""
     try:
-        model = channelwise(graph)
+        checker = SpectralChecker(graph, interfaces)
     except ModeError:
         return None
-    n, layers, checker = frequencies(model.cells), len(model.constraints), SpectralChecker(graph)
-    multipliers = [np.zeros(size) for size in checker.multipliers]
+    multipliers, metrics = [np.zeros(size) for size in checker.multipliers], [np.zeros((n, n)) for n in checker.metrics]
 
-    def given(value: float, metric: float) -> Certificate:
-        metrics = (metric * np.eye(model.head.channels),) if model.head else ()
+    def given(value: float) -> Certificate:
         return Certificate(value, graph.digest, tuple(multipliers), (0,) * checker.blocks, 0, "", mode=Mode.SPECTRAL,
-                           metrics=metrics)
+                           metrics=tuple(metrics), interfaces=interfaces)
 
-    def needed(terms, sizes, last, metric=0.0) -> float:
+    def needed(terms, sizes, last) -> float:
         """What block `last` lacks, given all blocks after it."""
         middle, _ = matrix_in_double(terms)
         stack = of_blocks(middle, len(sizes))
@@ -420,21 +457,32 @@ def feasible(graph: Graph) -> Certificate | None:
             stack[..., rest:, rest:], stack[..., rest:, own])
         return 1.2 * max(0.0, -float(np.linalg.eigvalsh(schur).min())) + 1e-6
 
-    metric = 0.0
-    if model.head:
-        sizes = model.head.rows.sizes
+    parts = len(checker.stages) + (checker.head is not None)
+    first = np.cumsum([0, *(len(share.multipliers) for share in split(given(0.0), checker.models))])
+    for index in range(parts - 1, -1, -1):
+        is_head = index == len(checker.stages)
+        sizes = checker.head.rows.sizes if is_head else [2 * size for size in checker.stages[index].model.sizes]
         for k in range(len(sizes) - 1, -1, -1):
-            lack = needed(_head_terms(given(0.0, 0.0), model, model.head), sizes, k)
-            if k:
-                multipliers[layers + k - 1][:] = lack / 2
+            share = split(given(0.0), checker.models)[index]
+            if is_head:
+                lack = needed(_head_terms(share, checker.head), sizes, k)
             else:
-                metric = lack
-    sizes = [2 * size for size in model.sizes]
-    for k in range(layers, 0, -1):
-        terms = _terms(given(0.0, metric), checker.enclosed, functools.partial(checker.twiddles.symbols, n=n))
-        multipliers[k - 1][:] = needed(terms, sizes, k) / 2
-    terms = _terms(given(0.0, metric), checker.enclosed, functools.partial(checker.twiddles.symbols, n=n))
-    return given(math.sqrt(needed(terms, sizes, 0)), metric)
+                own = checker.stages[index]
+                n = frequencies(own.model.cells)
+                symbol = functools.partial(own.twiddles.symbols, n=n)
+                lack = needed(_terms(share, own.enclosed, symbol), sizes, k)
+            if k:
+                multipliers[first[index] + k - 1][:] = lack / 2
+            elif index:
+                metrics[index - 1][:] = lack * np.eye(len(metrics[index - 1]))
+    return given(math.sqrt(lack))
+
+
+def drawn_interfaces(graph: Graph, rng: np.random.Generator) -> tuple[int, ...]:
+    try:
+        return tuple(graph.order.index(node) for node in cuts(graph) if rng.random() < 0.5)
+    except ModeError:
+        return ()
 
 
 @pytest.mark.parametrize("batch", range(4))
@@ -442,7 +490,7 @@ def test_no_slopes_and_no_inputs_exceed_what_is_proved(batch: int) -> None:
     rng, proved = np.random.default_rng(batch), 0
     for seed in range(12 * batch, 12 * batch + 12):
         graph = random_network(seed)
-        given = feasible(graph)
+        given = feasible(graph, drawn_interfaces(graph, rng))
         if given is None or not check(given, graph, balls=False).proved:
             continue
         proved += 1

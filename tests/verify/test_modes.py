@@ -185,7 +185,7 @@ def test_no_mode_is_taken_that_is_slower_still(monkeypatch) -> None:
     graph = wide(6)
     neuron, spectral, _ = predictions(graph)
     slow = Cost(spectral.multipliers, spectral.order, spectral.memory, 1.1 * neuron.seconds)
-    monkeypatch.setattr("netgain.verify.modes.predict_spectral", lambda rows: slow)
+    monkeypatch.setattr("netgain.verify.spectral.predict_spectral", lambda stages: slow)
     report = lipschitz(graph, limits=Limits(tolerance=0.1, time_limit=neuron.seconds), lower_bounds=False)
     assert report.mode is Mode.NEURON
     assert report.proved
