@@ -33,6 +33,10 @@ _INFLATIONS = (1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 _WIDER, _SLACK = 1 + 1e-9, 1e-15
 _SURE = 1e-9
 _CLOSE = 1.02
+# The same where a secant through two radii met the reach.
+_NEAR = 1.1
+# By how much the least reach falls with the radius, until two are known.
+_FALL = 0.15
 _TRACES = (1e-14, 1e-12, 1e-10)
 _LARGE = 500
 
@@ -111,14 +115,16 @@ class RadiusSearch:
     """Looks for the largest radius that slopes on its own ball prove.
 
     On the ball B of radius r around x let |(f_p - f_j)(x') - (f_p - f_j)(x)| <= L_j(r) |x' - x|. Then p keeps its lead
-    over j, `margin`_j, within min(r, margin_j / L_j(r)). As L_j grows with r, bisection is on whether the second is at
-    least the first. A class j that the zonotope of B shows to stay behind needs no L_j.
+    over j, `margin`_j, within min(r, reach_j(r)), reach_j(r) = margin_j / L_j(r). As L_j grows with r, the best r is
+    where it meets the least reach, which falls slowly: a secant finds it. While r is far above that only the class of
+    least margin is asked, whose reach is the least as a rule. A class j that the zonotope of B shows to stay behind
+    needs no L_j.
 
     **Arguments:** `evaluations`: the most radii tried; `tolerance`: of the solves; `deadline`: of
     `time.perf_counter()`, after which the best so far is returned.
     """
 
-    evaluations: int = 6
+    evaluations: int = 10
     tolerance: float = 5e-3
     deadline: float = math.inf
 
@@ -132,23 +138,32 @@ class RadiusSearch:
         if not known > 0 or not known < math.inf:
             return best
         centre = network.centre(x)
-        low, high = known, most
-        for _ in range(self.evaluations):
-            if high <= _CLOSE * low or time.perf_counter() > self.deadline:
+        low, high, beyond, passed = known, most, _Beyond(), 0
+        for left in range(self.evaluations, 0, -1):
+            sure = passed and len(beyond.points) > 1
+            if high <= (_NEAR if sure else _CLOSE) * low or time.perf_counter() > self.deadline:
                 break
             tried = (low + high) / 2 if high < math.inf else 2 * low
-            found = self._tried(network, digest, centre, predicted, margins, tried, best.radius)
-            if found is not None:
-                best = found
-            if best.radius >= tried:
-                low = tried
+            if low < beyond.meeting < high:
+                tried = beyond.meeting
+            elif passed and high < math.inf:
+                # That was about where they meet: what is left is to see how far it is exceeded.
+                tried = min(tried, _CLOSE ** (2**passed) * low)
+            least = max(best.radius, tried / _CLOSE if left > 1 else 0.0)
+            reach, claim = self._tried(network, digest, centre, predicted, margins, tried, least)
+            if claim is not None and reach > best.radius:
+                best = LocalRadius(reach, claim)
+            if reach >= tried:
+                low, passed = tried, passed + 1
             else:
-                low, high = max(low, best.radius), tried
+                low, high, passed = max(low, best.radius), tried, 0
+                beyond = beyond.with_point(tried, reach)
         return best
 
     def _tried(self, network: LocalNetwork, digest: str, centre: Centre, predicted: int, margins: np.ndarray,
-               tried: float, known: float) -> LocalRadius | None:
-        """What the ball of this radius proves, if it is more than what is known."""
+               tried: float, least: float) -> tuple[float, LocalClaim | None]:
+        """What the ball of this radius proves, with the claim unless it is at most `least`; then it is a radius that no
+        larger one than `tried` will exceed, or 0 where nothing was proved."""
         region = Region(RegionShape.BALL, tried)
         zonotope = network.zonotope(centre, Region(RegionShape.BALL, tried * _WIDER))
         rivals = [j for j in range(len(margins)) if j != predicted]
@@ -166,9 +181,29 @@ class RadiusSearch:
                 limits = Limits(tolerance=self.tolerance, time_limit=remaining)
                 gain = problem.gain(rows[j], limits, margin / tried * (1 - _SURE))
                 if gain is None:
-                    return None
+                    return 0.0, None
                 claim.gains[j] = gain
                 reach = min(reach, radius(margin, gain.value))
-                if reach <= known:
-                    return None
-        return LocalRadius(reach, claim)
+                if reach <= least:
+                    return reach, None
+        return reach, claim
+
+
+@dataclasses.dataclass(frozen=True)
+class _Beyond:
+    """Radii that were too large, and what they proved: `meeting` is about where the two would be equal."""
+
+    points: tuple[tuple[float, float], ...] = ()
+
+    def with_point(self, tried: float, reach: float) -> "_Beyond":
+        return _Beyond((*self.points[-1:], (tried, reach)))
+
+    @property
+    def meeting(self) -> float:
+        if not self.points:
+            return math.inf
+        tried, reach = self.points[-1]
+        fall = _FALL
+        if len(self.points) > 1 and self.points[0][0] != tried:
+            fall = (self.points[0][1] - reach) / (tried - self.points[0][0])
+        return reach + (tried - reach) * max(fall, 0.0) / (1 + max(fall, 0.0))

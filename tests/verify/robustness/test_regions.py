@@ -209,6 +209,23 @@ def test_no_point_of_a_grid_within_a_local_radius_is_of_another_class():
     assert max(ratios) > 0.5
 
 
+@pytest.mark.parametrize("name", ["relu", "tanh", "cnn"])
+def test_few_radii_come_close_to_the_best_of_many(name):
+    graph = CLASSIFIERS[name]
+    network, given = LocalNetwork(graph), samples(graph, 3, wrong=0.0, seed=2)
+    lead = margins(graph, given.inputs)
+    scale = float(np.linalg.norm(given.inputs[0]))
+    for x, p, row in zip(given.inputs, lead.predicted, lead.values, strict=True):
+        search, centre = RadiusSearch(), network.centre(x)
+        many = [search._tried(network, graph.digest, centre, int(p), row, float(r), 0.0)
+                for r in np.geomspace(1e-2 * scale, 10 * scale, 24)]
+        best = max(reach for reach, claim in many if claim is not None)
+        for known, most in ((best / 3, 3 * best), (best / 2, math.inf), (best / 1.1, 1.5 * best)):
+            found = search.find(network, graph.digest, x, int(p), row, known, most)
+            assert found.radius >= 0.95 * best
+            assert found.claim is None or radius_proved(network, x, int(p), row, found.claim, found.radius)
+
+
 @pytest.fixture(scope="module")
 def reported():
     graph = perceptron((4, 10, 10, 4), seed=7)
