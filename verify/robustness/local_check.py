@@ -62,7 +62,7 @@ def gain_proved(rows: Rows, row: np.ndarray | None, gain: Certificate) -> bool:
 
 def slopes_proved(network: LocalNetwork, centre: Centre, claim: LocalClaim) -> Zonotope | None:
     """The zonotope of the region, if it shows that all slopes lie where the claim says; else None."""
-    if not (0 < claim.region.radius < math.inf) or len(claim.slopes) != len(network.plain.activations):
+    if not (0 < claim.region.radius < math.inf) or len(claim.slopes) != len(network.neurons):
         return None
     try:
         zonotope = network.zonotope(centre, claim.region)

@@ -5,23 +5,26 @@ An increment from the centre x of the region is carried through the layers as
     dv = c + G du + sum_i E_i e_i,    du in the region, -1 <= e_i <= 1,
 
 one e for each neuron that is not linear on its interval (Singh, Gehr, Mirman, Pueschel, Vechev, NeurIPS 2018, whose
-lines are those of `enclosing_line`). On a ball of radius r, |(G du)_i| <= r |row i of G|_2; on a box of half-widths h,
-|(G du)_i| <= |row i of G| h. Matrices are enclosures: every entry has a bound on its error.
+lines are those of `enclosing_line`); comparisons of maxima and of sorting are neurons too, see `local_layers`. On a
+ball of radius r, |(G du)_i| <= r |row i of G|_2; on a box of half-widths h, |(G du)_i| <= |row i of G| h. Matrices are
+enclosures: every entry has a bound on its error.
 """
 
 import dataclasses
 import enum
 import math
+from collections.abc import Mapping
 
 import numpy as np
 from flint import arb
-from netgain.layers import Elementwise, Graph, ModelError
+from netgain.layers import Graph, ModelError
 from netgain.layers.arithmetic import Array
 
 from ..balls import BALLS, precision, to_midpoint_radius, upper
-from ..constraints import ActivationRows, Rows, constraint_rows
+from ..constraints import constraint_rows
 from ..enclosure import Enclosure
 from ..positive_definite import UNIT
+from .local_layers import LocalRows, Maps, Neurons, product, wiring
 from .local_slopes import Ends, enclosing_line, slopes_between, slopes_from
 
 _BITS = 64
@@ -61,28 +64,28 @@ class Region:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Centre:
-    """The centre of regions: by activation what it is fed and what it answers, in balls; `x`: of the input's shape."""
+    """The centre of regions, in balls; `x`: of the input's shape; `entries`: by layer what it is fed; `fed`, `answers`:
+    of its neurons, in the order of `LocalNetwork.neurons`."""
 
     x: np.ndarray
+    entries: tuple[Array, ...]
     fed: tuple[Array, ...]
     answers: tuple[Array, ...]
 
 
-Parts = dict[int, Enclosure]
-"""An increment: c under -1, G under 0, and E_i under i = 1, 2, ..; parts that are zero are left out."""
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class Zonotope:
-    """Of a region: by activation the interval of each of its inputs, and the increment of the output."""
+    """Of a region: by neurons the interval of each of their inputs, and which of these are the same on all of it; and
+    the increment of the output, with c under -1, G under 0 and the E_i under 1, 2, .., zeros left out."""
 
     region: Region
     intervals: tuple[Ends, ...]
-    output: Parts
+    constant: tuple[np.ndarray, ...]
+    output: Maps
 
 
 class LocalNetwork:
-    """A network of elementwise activations, unrolled, for questions about regions.
+    """A network of elementwise activations, max pooling and GroupSort, unrolled, for questions about regions.
 
     Whether it fits into memory is for its maker to ask.
 
@@ -91,58 +94,62 @@ class LocalNetwork:
 
     def __init__(self, graph: Graph):
         self.graph = graph
-        self.plain = constraint_rows(graph)
-        others = [rows.node for rows in self.plain.activations if not isinstance(graph.layer(rows.node), Elementwise)]
+        rows = constraint_rows(graph)
+        wirings = [wiring(graph.layer(r.node), graph.input_shapes(r.node)[0], r.lower, r.upper)
+                   for r in rows.activations]
+        others = [r.node for r, found in zip(rows.activations, wirings, strict=True) if found is None]
         if others:
             names = ", ".join(f"{node!r} ({graph.layer(node).describe()})" for node in others)
-            raise LocalError("Slopes on a region are known of activations that act on each entry alone, not of "
-                             f"{names}. Bounds over all inputs are not affected.")
+            raise LocalError("On a region, slopes are known of activations that act on each entry alone, of max "
+                             f"pooling and of GroupSort, not of {names}. Bounds over all inputs are not affected.")
+        known = [found for found in wirings if found is not None]
+        self.plain = LocalRows.of(rows, known)
         with precision(_ROWS_BITS):
-            self.enclosed = enclosed(constraint_rows(graph, BALLS, in_double=True))
-
-    def layer(self, rows: ActivationRows) -> Elementwise:
-        layer = self.graph.layer(rows.node)
-        assert isinstance(layer, Elementwise)
-        return layer
+            self.enclosed = LocalRows.of(constraint_rows(graph, BALLS, in_double=True), known).enclosed()
+        self.neurons = tuple(neurons for found in known for neurons in found.neurons)
 
     def centre(self, x: np.ndarray) -> Centre:
         """The network at one input of its input shape."""
+        fed: list[Array] = []
+        answers: list[Array] = []
+
+        def respond(neurons: Neurons, v: Maps, _: Maps) -> tuple[np.ndarray, Maps]:
+            fed.append(v[0])
+            answers.append(neurons.activation.value(v[0].reshape((1, *neurons.shape)), BALLS).ravel())
+            return np.full(len(neurons), math.nan), {0: answers[-1]}
+
         with precision(_BITS):
             values = self.graph.values(BALLS.constant(x[None]), BALLS)
-        nodes = [rows.node for rows in self.plain.activations]
-        return Centre(x, tuple(values[self.graph.inputs(node)[0]].ravel() for node in nodes),
-                      tuple(values[node].ravel() for node in nodes))
+            entries = [values[self.graph.inputs(layer.node)[0]].ravel() for layer in self.plain.layers]
+            entries = [a[layer.wiring.inputs] for a, layer in zip(entries, self.plain.layers, strict=True)]
+            for a, layer in zip(entries, self.plain.layers, strict=True):
+                layer.wiring.answer({0: a}, respond)
+        return Centre(x, tuple(entries), tuple(fed), tuple(answers))
 
     def zonotope(self, centre: Centre, region: Region) -> Zonotope:
         """Encloses every neuron on a region around the centre.
 
         **Raises:** `OverflowError` if numbers grow too large.
         """
-        increments: list[Parts] = []
+        increments: list[Maps] = []
         intervals: list[Ends] = []
-        for k, rows in enumerate(self.enclosed.activations, start=1):
-            dv = _combined(rows.maps, increments)
-            shape = self.graph.shape(rows.node)
-            with precision(_BITS):
-                low, high = self._interval(centre.fed[k - 1], dv, region)
-                slopes = slopes_between(self.layer(rows), shape, low, high)
-                line, least, most = enclosing_line(self.layer(rows), shape, low, high, slopes)
-                v, z = centre.fed[k - 1], centre.answers[k - 1]
-                middle, spread = _middle_and_spread(least, most, BALLS.constant(line) * v - z)
-            intervals.append((low, high))
-            parts = {p: part * line[:, None] for p, part in dv.items()}
-            # What is no more than rounding needs no e of its own.
-            moved = np.flatnonzero(spread > _ROUNDING * (high - low))
-            constant = Enclosure(middle[:, None], np.where(spread > _ROUNDING * (high - low), 0.0, spread)[:, None])
-            parts[-1] = parts[-1] + constant if -1 in parts else constant
-            if len(moved):
-                free = np.zeros((len(spread), len(moved)))
-                free[moved, np.arange(len(moved))] = spread[moved]
-                parts[k] = Enclosure.of(free)
-            increments.append(parts)
-        return Zonotope(region, tuple(intervals), _combined(self.enclosed.output, increments))
+        constant: list[np.ndarray] = []
+        for entries, layer in zip(centre.entries, self.enclosed.layers, strict=True):
 
-    def _interval(self, v: Array, dv: Parts, region: Region) -> Ends:
+            def respond(neurons: Neurons, dv: Maps, fed: Maps, entries: Array = entries) -> tuple[np.ndarray, Maps]:
+                k = len(intervals)
+                low, high = self._interval(centre.fed[k], dv, region)
+                for i in np.flatnonzero((low < 0) & (high > 0)) if neurons.rivals else ():
+                    lead = self._lead(neurons.rivals[i], entries, fed, region)
+                    low[i], high[i] = max(low[i], lead[0]), min(high[i], lead[1])
+                intervals.append((low, high))
+                constant.append(_is_zero(dv))
+                return _response(neurons, k + 1, centre, dv, intervals[-1], constant[-1])
+
+            increments.append(layer.wiring.answer(_combined(layer.maps, increments), respond))
+        return Zonotope(region, tuple(intervals), tuple(constant), _combined(self.enclosed.output, increments))
+
+    def _interval(self, v: Array, dv: Maps, region: Region) -> Ends:
         middle, radius = to_midpoint_radius(v)
         centre, reach = _centre_and_reach(dv, region, len(middle))
         total = (reach + radius) * _SLACK + 4 * UNIT * (np.abs(middle) + np.abs(centre)) + _TINY
@@ -151,19 +158,34 @@ class LocalNetwork:
             raise OverflowError(f"on a region of radius {region.radius:g} values exceed {_LARGE:g}.")
         return np.nextafter(low, -math.inf), np.nextafter(high, math.inf)
 
+    def _lead(self, rivals: tuple[np.ndarray, np.ndarray], entries: Array, fed: Maps, region: Region
+              ) -> tuple[float, float]:
+        """Bounds of max_a v_a - max_b v_b by those of all v_a - v_b: it is at least what some v_a leads over each v_b,
+        and at most what each v_a leads over some v_b."""
+        a, b = (places.ravel() for places in np.meshgrid(*rivals, indexing="ij"))
+        shape = (len(rivals[0]), len(rivals[1]))
+        with precision(_BITS):
+            v = entries[a] - entries[b]
+        low, high = self._interval(v, {p: part[a] - part[b] for p, part in fed.items()}, region)
+        return float(low.reshape(shape).min(axis=1).max()), float(high.reshape(shape).max(axis=0).min())
+
     def slopes(self, centre: Centre, zonotope: Zonotope, from_centre: bool, slack: float = 0.0) -> tuple[Ends, ...]:
-        """By activation the slopes between any two points of the region, or between its centre and any point.
+        """By neurons the slopes between any two points of the region, or between its centre and any point.
 
         **Arguments:** `slack`: by how much intervals that are no points are widened, within those of all inputs.
         """
         found: list[Ends] = []
         with precision(_BITS):
-            for rows, v, (low, high) in zip(self.plain.activations, centre.fed, zonotope.intervals, strict=True):
-                layer, shape = self.layer(rows), self.graph.shape(rows.node)
+            for neurons, v, (low, high), constant in zip(self.neurons, centre.fed, zonotope.intervals,
+                                                         zonotope.constant, strict=True):
+                layer, shape = neurons.activation, neurons.shape
                 least, most = (slopes_from(layer, shape, v, low, high) if from_centre
                                else slopes_between(layer, shape, low, high))
+                # Of what does not change any slope holds.
+                any_ = constant & (least < most)
+                least, most = (np.where(any_, neurons.lower, end) for end in (least, most))
                 given = np.where(least < most, slack, 0.0)
-                found.append((np.maximum(rows.lower, least - given), np.minimum(rows.upper, most + given)))
+                found.append((np.maximum(neurons.lower, least - given), np.minimum(neurons.upper, most + given)))
         return tuple(found)
 
     def least_change(self, zonotope: Zonotope, row: np.ndarray) -> float:
@@ -174,25 +196,46 @@ class LocalNetwork:
         return math.nextafter(float(centre[0] - reach[0] * _SLACK - 4 * UNIT * abs(centre[0])), -math.inf)
 
 
-def enclosed(rows: Rows) -> Rows:
-    """Rows as enclosures throughout."""
-    def each(maps: dict[int, Array]) -> dict[int, Enclosure]:
-        return {j: Enclosure.of(a) for j, a in maps.items()}
-
-    layers = tuple(dataclasses.replace(layer, maps=each(dict(layer.maps))) for layer in rows.activations)
-    return Rows(rows.input_size, layers, each(dict(rows.output)))
-
-
-def _combined(maps: Array, increments: list[Parts]) -> Parts:
+def _combined(maps: Mapping[int, Array], increments: list[Maps]) -> Maps:
     """sum_j A_j dx_j; the increment of the input is du itself."""
-    result: Parts = {}
+    result: Maps = {}
     for j, a in maps.items():
-        for p, part in ({0: a} if j == 0 else {p: a @ part for p, part in increments[j - 1].items()}).items():
+        for p, part in ({0: a} if j == 0 else {p: product(a, part) for p, part in increments[j - 1].items()}).items():
             result[p] = result[p] + part if p in result else part
     return result
 
 
-def _centre_and_reach(parts: Parts, region: Region, size: int) -> tuple[np.ndarray, np.ndarray]:
+def _is_zero(parts: Maps) -> np.ndarray:
+    """Which entries are zero, exactly."""
+    zero: np.ndarray = np.logical_and.reduce([np.all((a.mid == 0) & (a.rad == 0), axis=1) for a in parts.values()])
+    return zero
+
+
+def _response(neurons: Neurons, key: int, centre: Centre, dv: Maps, interval: Ends, constant: np.ndarray
+              ) -> tuple[np.ndarray, Maps]:
+    """The one slope of each neuron on its interval, nan where there is none, and the increment of its answer."""
+    v, z = centre.fed[key - 1], centre.answers[key - 1]
+    low, high = interval
+    with precision(_BITS):
+        slopes = slopes_between(neurons.activation, neurons.shape, low, high)
+        line, least, most = enclosing_line(neurons.activation, neurons.shape, low, high, slopes)
+        middle, spread = _middle_and_spread(least, most, BALLS.constant(line) * v - z)
+    middle, spread = (np.where(constant, 0.0, part) for part in (middle, spread))
+    parts = {p: part * line[:, None] for p, part in dv.items()}
+    # What is no more than rounding needs no e of its own.
+    large = spread > _ROUNDING * (high - low)
+    offset = Enclosure(middle[:, None], np.where(large, 0.0, spread)[:, None])
+    parts[-1] = parts[-1] + offset if -1 in parts else offset
+    moved = np.flatnonzero(large)
+    if len(moved):
+        free = np.zeros((len(spread), len(moved)))
+        free[moved, np.arange(len(moved))] = spread[moved]
+        parts[key] = Enclosure.of(free)
+    slope = np.where(slopes[0] == slopes[1], slopes[0], math.nan)
+    return np.where(constant & np.isnan(slope), neurons.lower, slope), parts
+
+
+def _centre_and_reach(parts: Maps, region: Region, size: int) -> tuple[np.ndarray, np.ndarray]:
     """c, and at least how far the rest can take each entry from it."""
     centre, reach = np.zeros(size), np.zeros(size)
     for p, part in parts.items():

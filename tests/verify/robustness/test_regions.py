@@ -20,7 +20,7 @@ from netgain.verify.robustness.local_check import gain_proved, radius_proved, re
 from netgain.verify.robustness.local_rows import condensed, projected, restricted
 from netgain.verify.robustness.margins import margins
 from netgain.verify.robustness.outputs import difference
-from netgain.verify.robustness.region import LocalError, LocalNetwork, Region, RegionShape
+from netgain.verify.robustness.region import LocalNetwork, Region, RegionShape
 from netgain.verify.robustness.region_witness import region_witness
 from netgain.verify.robustness.report import robustness
 
@@ -63,8 +63,8 @@ def test_neurons_gains_and_changes_are_enclosed_on_regions(name, region):
     zonotope = network.zonotope(centre, region)
     near = points(graph, x, region, 600)
     values = graph.values(near)
-    for rows, (low, high) in zip(network.plain.activations, zonotope.intervals, strict=True):
-        v = values[graph.inputs(rows.node)[0]].reshape((len(near), -1))
+    for layer, (low, high) in zip(network.plain.layers, zonotope.intervals, strict=True):
+        v = values[graph.inputs(layer.node)[0]].reshape((len(near), -1))
         assert np.all((low <= v) & (v <= high))
     y, start = values[graph.output].reshape((len(near), -1)), graph.forward(x[None]).ravel()
     row = difference(len(start), 0, 1)
@@ -73,7 +73,7 @@ def test_neurons_gains_and_changes_are_enclosed_on_regions(name, region):
 
     claim, unstable = region_gain(network, graph.digest, centre, region, Limits(tolerance=1e-4))
     assert region_gain_proved(network, x, claim)
-    assert unstable <= sum(len(rows.lower) for rows in network.plain.activations)
+    assert unstable <= sum(map(len, network.neurons))
     others = points(graph, x, region, 600, seed=1)
     ratio = np.linalg.norm(y - graph.forward(others).reshape(y.shape), axis=1)
     ratio /= np.linalg.norm((near - others).reshape((len(near), -1)), axis=1)
@@ -143,21 +143,22 @@ def test_stable_neurons_leave_the_rows_the_same_map():
     zonotope = network.zonotope(centre, Region(RegionShape.BALL, 0.2))
     slopes = network.slopes(centre, zonotope, from_centre=False)
     fewer, full = (restricted(rows, slopes) for rows in (network.plain, network.enclosed))
-    before = [len(rows.lower) for rows in network.plain.activations]
+    before = list(map(len, network.neurons))
     assert sum(len(rows.lower) for rows in fewer.activations) < sum(before)
     rng = np.random.default_rng(0)
     u, picks = rng.standard_normal(4), [rng.uniform(low, high) for low, high in slopes]
 
-    def through(rows, chosen):
+    def through(rows, layers, chosen):
         blocks = [u]
-        for layer, slope in zip(rows.activations, chosen, strict=True):
+        for layer, slope in zip(layers, chosen, strict=True):
             v = sum(a @ blocks[j] for j, a in layer.maps.items())
             blocks.append(slope * v)
         return sum(c @ blocks[j] for j, c in rows.output.items())
 
     free = [np.flatnonzero(low < high) for low, high in slopes]
     chosen = [pick[index] for pick, index in zip(picks, free, strict=True) if len(index)]
-    np.testing.assert_allclose(through(fewer, chosen), through(network.plain, picks), rtol=1e-12)
+    np.testing.assert_allclose(through(fewer, fewer.activations, chosen),
+                               through(network.plain, network.plain.layers, picks), rtol=1e-12)
     for plain, enclosed in zip(fewer.activations, full.activations, strict=True):
         for j, a in plain.maps.items():
             assert np.all(np.abs(a - enclosed.maps[j].mid) <= enclosed.maps[j].rad + 1e-14)
@@ -325,11 +326,3 @@ def test_after_an_interruption_nothing_more_is_tried(monkeypatch):
     assert report.searched < 4
     assert report.regions == ()
     assert check_robustness(report.certificate, graph).proved
-
-
-@pytest.mark.parametrize(("graph", "message"), [
-    (CLASSIFIERS["cnn_pool"], "MaxPool"), (CLASSIFIERS["group_sort"], "GroupSort"),
-])
-def test_layers_without_local_slopes_are_refused_by_name(graph, message):
-    with pytest.raises(LocalError, match=message):
-        robustness(graph, samples(graph, 2), (0.1,), local=1)
