@@ -9,13 +9,14 @@ on a whole window or group, |dz|^2 <= |dv|^2, as by the slopes of r = (a - b)_+
 
     da^2 + db^2 - dmax^2 - dmin^2 = 2 dr (da - db - dr) >= 0,
 
-and where the winner is the same on a whole region the comparison is linear, and what lost is read no more.
+and where the winner is the same on a whole region the comparison is linear, and what lost is read no more. What can win
+at all is for `contest`.
 """
 
 import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 from netgain.layers import Elementwise, GroupSort, MaxPool, Relu
@@ -29,24 +30,30 @@ Maps = dict[int, Array]
 """A vector, by what it is made of: under each key a part, of which row i belongs to entry i."""
 
 
+class Rivals(NamedTuple):
+    """Of a comparison in the tournament of a window: of which entries of the window the sides are the maxima."""
+
+    window: int
+    left: np.ndarray
+    right: np.ndarray
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Neurons:
-    """Neurons that answer at once, and their slopes for all inputs; `rivals`: for comparisons of maxima, by neuron the
-    entries of which the left and the right side are the maxima."""
+    """Neurons that answer at once, and their slopes for all inputs; `rivals`: of each, in tournaments."""
 
     activation: Elementwise
     shape: Shape
     lower: np.ndarray
     upper: np.ndarray
-    rivals: tuple[tuple[np.ndarray, np.ndarray], ...] = ()
+    rivals: tuple[Rivals, ...] = ()
 
     def __len__(self) -> int:
         return len(self.lower)
 
 
-Respond = Callable[[Neurons, Maps, Maps], tuple[np.ndarray, Maps]]
-"""From neurons, what they are fed, and what their whole layer is fed, to what they answer; before that, the one slope
-of each, or nan where there is none."""
+Respond = Callable[[Neurons, Maps], tuple[np.ndarray, Maps]]
+"""From neurons and what they are fed to the one slope of each, or nan where there is none, and what they answer."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -62,9 +69,9 @@ class Round:
     sorting: bool
     neurons: Neurons
 
-    def answer(self, entries: Maps, fed: Maps, respond: Respond) -> Maps:
+    def answer(self, entries: Maps, respond: Respond) -> Maps:
         left, right = _taken(entries, self.left), _taken(entries, self.right)
-        slope, excess = respond(self.neurons, {p: left[p] - right[p] for p in left}, fed)
+        slope, excess = respond(self.neurons, {p: left[p] - right[p] for p in left})
         # Where the winner is known it is read alone, so that nothing is left of the other.
         first, undecided = slope == 1, np.flatnonzero((slope != 0) & (slope != 1))
         result = [_changed(_chosen(first, left, right), excess, undecided)]
@@ -79,7 +86,8 @@ class Wiring:
     """How a layer is made of neurons: rounds of comparisons, or `direct` neurons, each fed by an entry.
 
     **Attributes:** `inputs`, `rows`: which entries of the layer's input, and which rows of its constraint, the entries
-    are that are compared; `order`: which of them after all rounds is which entry of the answer.
+    are that are compared; `order`: which of them after all rounds is which entry of the answer; `windows`: of
+    tournaments, the entries that take part in each.
     """
 
     inputs: np.ndarray
@@ -87,6 +95,7 @@ class Wiring:
     direct: Neurons | None = None
     rounds: tuple[Round, ...] = ()
     order: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, dtype=int))
+    windows: tuple[np.ndarray, ...] = ()
 
     @property
     def neurons(self) -> tuple[Neurons, ...]:
@@ -95,10 +104,10 @@ class Wiring:
     def answer(self, fed: Maps, respond: Respond) -> Maps:
         """What the layer answers, if its neurons respond so, asked one after the other."""
         if self.direct is not None:
-            return respond(self.direct, fed, fed)[1]
+            return respond(self.direct, fed)[1]
         entries = fed
         for round_ in self.rounds:
-            entries = round_.answer(entries, fed, respond)
+            entries = round_.answer(entries, respond)
         return _taken(entries, self.order)
 
 
@@ -168,24 +177,26 @@ def _maxima(layer: MaxPool, shape: Shape) -> Wiring:
     inputs, first, place = np.unique(entry, return_index=True, return_inverse=True)
     order = np.lexsort((tap, window))
     ends = np.flatnonzero(np.diff(window[order])) + 1
-    rounds, answers = _tournaments(np.split(place.ravel()[order], ends))
-    return Wiring(inputs, (window * taps + tap)[first], rounds=rounds, order=answers)
+    entered = tuple(np.split(place.ravel()[order], ends))
+    rounds, answers = _tournaments(entered)
+    return Wiring(inputs, (window * taps + tap)[first], rounds=rounds, order=answers, windows=entered)
 
 
 def _tournaments(windows: Sequence[np.ndarray]) -> tuple[tuple[Round, ...], np.ndarray]:
     """Rounds that end with the maxima of windows, each given by places among the entries, and where these are."""
-    # By window its contestants: where they are now, and of which places they are the maxima.
-    now = [[(int(place), np.array([place])) for place in window] for window in windows]
+    # By window its contestants: where they are now, and of which entries of the window they are the maxima.
+    now = [[(int(place), np.array([i])) for i, place in enumerate(window)] for window in windows]
     rounds = []
     while max(map(len, now)) > 1:
-        pairs = [(a, b) for window in now for a, b in zip(window[0:-1:2], window[1::2], strict=True)]
-        byes = [window[-1] for window in now if len(window) % 2]
-        rivals = tuple((a[1], b[1]) for a, b in pairs)
-        rounds.append(_round([(a[0], b[0]) for a, b in pairs], [place for place, _ in byes], False, rivals))
-        match, bye = iter(range(len(pairs))), iter(range(len(pairs), len(pairs) + len(byes)))
-        now = [[*((next(match), np.concatenate([a[1], b[1]]))
-                  for a, b in zip(window[0:-1:2], window[1::2], strict=True)),
-                *((next(bye), window[-1][1]) for _ in range(len(window) % 2))] for window in now]
+        pairs = [(k, a, b) for k, window in enumerate(now) for a, b in zip(window[0:-1:2], window[1::2], strict=True)]
+        byes = [(k, window[-1]) for k, window in enumerate(now) if len(window) % 2]
+        rivals = tuple(Rivals(k, a[1], b[1]) for k, a, b in pairs)
+        rounds.append(_round([(a[0], b[0]) for _, a, b in pairs], [bye[0] for _, bye in byes], False, rivals))
+        now = [[] for _ in windows]
+        for match, (k, a, b) in enumerate(pairs):
+            now[k].append((match, np.concatenate([a[1], b[1]])))
+        for place, (k, bye) in enumerate(byes, start=len(pairs)):
+            now[k].append((place, bye[1]))
     return tuple(rounds), np.array([window[0][0] for window in now])
 
 
@@ -224,7 +235,7 @@ def sorting_rounds(size: int) -> Iterator[list[tuple[int, int]]]:
 
 
 def _round(pairs: list[tuple[int, int]], byes: list[int], sorting: bool,
-           rivals: tuple[tuple[np.ndarray, np.ndarray], ...] = ()) -> Round:
+           rivals: tuple[Rivals, ...] = ()) -> Round:
     left, right = np.array(pairs).T
     neurons = Neurons(Relu(), (len(pairs),), np.zeros(len(pairs)), np.ones(len(pairs)), rivals)
     return Round(left, right, np.array(byes, dtype=int), sorting, neurons)

@@ -31,7 +31,7 @@ def restricted(rows: LocalRows, slopes: Sequence[Ends]) -> Rows:
         fed = {j: matrix(a) for j, a in _through(layer.maps, answers).items()}
         own = iter([next(given) for _ in layer.wiring.neurons])
 
-        def respond(neurons: Neurons, v: Maps, _: Maps, layer: LocalLayer = layer, own: Iterator[Ends] = own
+        def respond(neurons: Neurons, v: Maps, layer: LocalLayer = layer, own: Iterator[Ends] = own
                     ) -> tuple[np.ndarray, Maps]:
             lower, upper = next(own)
             slope, free = np.where(lower == upper, lower, 0.0), np.flatnonzero(lower < upper)

@@ -12,6 +12,7 @@ enclosures: every entry has a bound on its error.
 
 import dataclasses
 import enum
+import functools
 import math
 from collections.abc import Mapping
 
@@ -24,6 +25,7 @@ from ..balls import BALLS, precision, to_midpoint_radius, upper
 from ..constraints import constraint_rows
 from ..enclosure import Enclosure
 from ..positive_definite import UNIT
+from .contest import Contest
 from .local_layers import LocalRows, Maps, Neurons, product, wiring
 from .local_slopes import Ends, enclosing_line, slopes_between, slopes_from
 
@@ -64,23 +66,32 @@ class Region:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Centre:
-    """The centre of regions, in balls; `x`: of the input's shape; `entries`: by layer what it is fed; `fed`, `answers`:
-    of its neurons, in the order of `LocalNetwork.neurons`."""
+    """The centre of regions, of the input's shape, and in balls what layers and what neurons are fed there."""
 
     x: np.ndarray
     entries: tuple[Array, ...]
     fed: tuple[Array, ...]
-    answers: tuple[Array, ...]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Known:
+    """Of neurons on a region: in balls what they are fed at the centre, between which ends that is on the region, and
+    `slope`, which is not nan where it is settled what they are (`contest`); `any`: where every slope holds, of neurons
+    that are fed the same on all of the region, or that nothing depends on."""
+
+    fed: Array
+    interval: Ends
+    slope: np.ndarray
+    any: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Zonotope:
-    """Of a region: by neurons the interval of each of their inputs, and which of these are the same on all of it; and
-    the increment of the output, with c under -1, G under 0 and the E_i under 1, 2, .., zeros left out."""
+    """Of a region: what is known of neurons, in the order of `LocalNetwork.neurons`, and the increment of the output,
+    with c under -1, G under 0 and the E_i under 1, 2, .., zeros left out."""
 
     region: Region
-    intervals: tuple[Ends, ...]
-    constant: tuple[np.ndarray, ...]
+    known: tuple[Known, ...]
     output: Maps
 
 
@@ -111,20 +122,18 @@ class LocalNetwork:
     def centre(self, x: np.ndarray) -> Centre:
         """The network at one input of its input shape."""
         fed: list[Array] = []
-        answers: list[Array] = []
 
-        def respond(neurons: Neurons, v: Maps, _: Maps) -> tuple[np.ndarray, Maps]:
+        def respond(neurons: Neurons, v: Maps) -> tuple[np.ndarray, Maps]:
             fed.append(v[0])
-            answers.append(neurons.activation.value(v[0].reshape((1, *neurons.shape)), BALLS).ravel())
-            return np.full(len(neurons), math.nan), {0: answers[-1]}
+            return np.full(len(neurons), math.nan), {0: _answer(neurons, v[0])}
 
         with precision(_BITS):
             values = self.graph.values(BALLS.constant(x[None]), BALLS)
-            entries = [values[self.graph.inputs(layer.node)[0]].ravel() for layer in self.plain.layers]
-            entries = [a[layer.wiring.inputs] for a, layer in zip(entries, self.plain.layers, strict=True)]
-            for a, layer in zip(entries, self.plain.layers, strict=True):
-                layer.wiring.answer({0: a}, respond)
-        return Centre(x, tuple(entries), tuple(fed), tuple(answers))
+            entries = tuple(values[self.graph.inputs(layer.node)[0]].ravel()[layer.wiring.inputs]
+                            for layer in self.plain.layers)
+            for layer, own in zip(self.plain.layers, entries, strict=True):
+                layer.wiring.answer({0: own}, respond)
+        return Centre(x, entries, tuple(fed))
 
     def zonotope(self, centre: Centre, region: Region) -> Zonotope:
         """Encloses every neuron on a region around the centre.
@@ -132,58 +141,32 @@ class LocalNetwork:
         **Raises:** `OverflowError` if numbers grow too large.
         """
         increments: list[Maps] = []
-        intervals: list[Ends] = []
-        constant: list[np.ndarray] = []
-        for entries, layer in zip(centre.entries, self.enclosed.layers, strict=True):
-
-            def respond(neurons: Neurons, dv: Maps, fed: Maps, entries: Array = entries) -> tuple[np.ndarray, Maps]:
-                k = len(intervals)
-                low, high = self._interval(centre.fed[k], dv, region)
-                for i in np.flatnonzero((low < 0) & (high > 0)) if neurons.rivals else ():
-                    lead = self._lead(neurons.rivals[i], entries, fed, region)
-                    low[i], high[i] = max(low[i], lead[0]), min(high[i], lead[1])
-                intervals.append((low, high))
-                constant.append(_is_zero(dv))
-                return _response(neurons, k + 1, centre, dv, intervals[-1], constant[-1])
-
-            increments.append(layer.wiring.answer(_combined(layer.maps, increments), respond))
-        return Zonotope(region, tuple(intervals), tuple(constant), _combined(self.enclosed.output, increments))
-
-    def _interval(self, v: Array, dv: Maps, region: Region) -> Ends:
-        middle, radius = to_midpoint_radius(v)
-        centre, reach = _centre_and_reach(dv, region, len(middle))
-        total = (reach + radius) * _SLACK + 4 * UNIT * (np.abs(middle) + np.abs(centre)) + _TINY
-        low, high = middle + centre - total, middle + centre + total
-        if not np.all(total <= _LARGE):
-            raise OverflowError(f"on a region of radius {region.radius:g} values exceed {_LARGE:g}.")
-        return np.nextafter(low, -math.inf), np.nextafter(high, math.inf)
-
-    def _lead(self, rivals: tuple[np.ndarray, np.ndarray], entries: Array, fed: Maps, region: Region
-              ) -> tuple[float, float]:
-        """Bounds of max_a v_a - max_b v_b by those of all v_a - v_b: it is at least what some v_a leads over each v_b,
-        and at most what each v_a leads over some v_b."""
-        a, b = (places.ravel() for places in np.meshgrid(*rivals, indexing="ij"))
-        shape = (len(rivals[0]), len(rivals[1]))
+        known: list[Known] = []
         with precision(_BITS):
-            v = entries[a] - entries[b]
-        low, high = self._interval(v, {p: part[a] - part[b] for p, part in fed.items()}, region)
-        return float(low.reshape(shape).min(axis=1).max()), float(high.reshape(shape).max(axis=0).min())
+            for entries, layer in zip(centre.entries, self.enclosed.layers, strict=True):
+                fed = _combined(layer.maps, increments)
+                contest = Contest(layer.wiring.windows, entries, functools.partial(_ahead, entries, fed, region))
 
-    def slopes(self, centre: Centre, zonotope: Zonotope, from_centre: bool, slack: float = 0.0) -> tuple[Ends, ...]:
+                def respond(neurons: Neurons, dv: Maps, contest: Contest = contest) -> tuple[np.ndarray, Maps]:
+                    known.append(_known(neurons, centre.fed[len(known)], contest, dv, region))
+                    return _response(neurons, len(known), known[-1], dv)
+
+                increments.append(layer.wiring.answer(fed, respond))
+        return Zonotope(region, tuple(known), _combined(self.enclosed.output, increments))
+
+    def slopes(self, zonotope: Zonotope, from_centre: bool, slack: float = 0.0) -> tuple[Ends, ...]:
         """By neurons the slopes between any two points of the region, or between its centre and any point.
 
         **Arguments:** `slack`: by how much intervals that are no points are widened, within those of all inputs.
         """
         found: list[Ends] = []
         with precision(_BITS):
-            for neurons, v, (low, high), constant in zip(self.neurons, centre.fed, zonotope.intervals,
-                                                         zonotope.constant, strict=True):
+            for neurons, known in zip(self.neurons, zonotope.known, strict=True):
                 layer, shape = neurons.activation, neurons.shape
-                least, most = (slopes_from(layer, shape, v, low, high) if from_centre
-                               else slopes_between(layer, shape, low, high))
-                # Of what does not change any slope holds.
-                any_ = constant & (least < most)
-                least, most = (np.where(any_, neurons.lower, end) for end in (least, most))
+                least, most = (slopes_from(layer, shape, known.fed, *known.interval) if from_centre
+                               else slopes_between(layer, shape, *known.interval))
+                settled = np.where(known.any & np.isnan(known.slope), neurons.lower, known.slope)
+                least, most = (np.where(np.isnan(settled), end, settled) for end in (least, most))
                 given = np.where(least < most, slack, 0.0)
                 found.append((np.maximum(neurons.lower, least - given), np.minimum(neurons.upper, most + given)))
         return tuple(found)
@@ -205,22 +188,47 @@ def _combined(maps: Mapping[int, Array], increments: list[Maps]) -> Maps:
     return result
 
 
-def _is_zero(parts: Maps) -> np.ndarray:
-    """Which entries are zero, exactly."""
-    zero: np.ndarray = np.logical_and.reduce([np.all((a.mid == 0) & (a.rad == 0), axis=1) for a in parts.values()])
-    return zero
+def _interval(v: Array, dv: Maps, region: Region) -> Ends:
+    """Ends of v + dv on the region, strict ones."""
+    middle, radius = to_midpoint_radius(v)
+    centre, reach = _centre_and_reach(dv, region, len(middle))
+    total = (reach + radius) * _SLACK + 4 * UNIT * (np.abs(middle) + np.abs(centre)) + _TINY
+    low, high = middle + centre - total, middle + centre + total
+    if not np.all(total <= _LARGE):
+        raise OverflowError(f"on a region of radius {region.radius:g} values exceed {_LARGE:g}.")
+    return np.nextafter(low, -math.inf), np.nextafter(high, math.inf)
 
 
-def _response(neurons: Neurons, key: int, centre: Centre, dv: Maps, interval: Ends, constant: np.ndarray
-              ) -> tuple[np.ndarray, Maps]:
+def _ahead(entries: Array, dv: Maps, region: Region, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """More than entries a are ahead of entries b anywhere on the region."""
+    return _interval(entries[a] - entries[b], {p: part[a] - part[b] for p, part in dv.items()}, region)[1]
+
+
+def _known(neurons: Neurons, fed: Array, contest: Contest, dv: Maps, region: Region) -> Known:
+    """**Arguments:** `fed`: at the centre, where no contest says otherwise."""
+    unmoved: np.ndarray = np.logical_and.reduce([np.all((a.mid == 0) & (a.rad == 0), axis=1) for a in dv.values()])
+    if not neurons.rivals:
+        return Known(fed, _interval(fed, dv, region), np.full(len(neurons), math.nan), unmoved)
+    judged = contest.judged(neurons.rivals)
+    low, high = _interval(judged.fed, dv, region)
+    return Known(judged.fed, (np.maximum(low, judged.low), np.minimum(high, judged.high)), judged.slope,
+                 judged.idle | unmoved & np.isnan(judged.slope))
+
+
+def _answer(neurons: Neurons, fed: Array) -> Array:
+    return neurons.activation.value(fed.reshape((1, *neurons.shape)), BALLS).ravel()
+
+
+def _response(neurons: Neurons, key: int, known: Known, dv: Maps) -> tuple[np.ndarray, Maps]:
     """The one slope of each neuron on its interval, nan where there is none, and the increment of its answer."""
-    v, z = centre.fed[key - 1], centre.answers[key - 1]
-    low, high = interval
-    with precision(_BITS):
-        slopes = slopes_between(neurons.activation, neurons.shape, low, high)
-        line, least, most = enclosing_line(neurons.activation, neurons.shape, low, high, slopes)
-        middle, spread = _middle_and_spread(least, most, BALLS.constant(line) * v - z)
-    middle, spread = (np.where(constant, 0.0, part) for part in (middle, spread))
+    layer, shape = neurons.activation, neurons.shape
+    low, high = known.interval
+    slopes = slopes_between(layer, shape, low, high)
+    line, least, most = enclosing_line(layer, shape, low, high, slopes)
+    middle, spread = _middle_and_spread(least, most, BALLS.constant(line) * known.fed - _answer(neurons, known.fed))
+    slope = np.where(slopes[0] == slopes[1], slopes[0], math.nan)
+    settled = np.where(known.any, 0.0, known.slope)
+    middle, spread = (np.where(np.isnan(settled), part, 0.0) for part in (middle, spread))
     parts = {p: part * line[:, None] for p, part in dv.items()}
     # What is no more than rounding needs no e of its own.
     large = spread > _ROUNDING * (high - low)
@@ -231,8 +239,7 @@ def _response(neurons: Neurons, key: int, centre: Centre, dv: Maps, interval: En
         free = np.zeros((len(spread), len(moved)))
         free[moved, np.arange(len(moved))] = spread[moved]
         parts[key] = Enclosure.of(free)
-    slope = np.where(slopes[0] == slopes[1], slopes[0], math.nan)
-    return np.where(constant & np.isnan(slope), neurons.lower, slope), parts
+    return np.where(np.isnan(settled), slope, settled), parts
 
 
 def _centre_and_reach(parts: Maps, region: Region, size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -60,13 +60,14 @@ NETWORKS = {
 }
 
 
-def answered(own, entries):
-    """The answer of a wiring to entries, of shape (entries, points), and what its neurons were fed."""
-    fed = []
+def answered(own, entries, slopes=()):
+    """The answer of a wiring to entries, of shape (entries, points), and what its neurons were fed; `slopes`: of
+    comparisons that are settled, by neurons."""
+    fed, given = [], iter(slopes)
 
-    def respond(neurons, v, _):
+    def respond(neurons, v):
         fed.append(v[0])
-        return np.full(len(neurons), math.nan), {0: np.maximum(v[0], 0)}
+        return next(given, np.full(len(neurons), math.nan)), {0: np.maximum(v[0], 0)}
 
     return own.answer({0: entries}, respond)[0], fed
 
@@ -116,10 +117,17 @@ def test_what_is_proved_on_regions_holds_at_all_points_sampled(name, region):
     zonotope = network.zonotope(centre, region)
     near, others = points(graph, x, region, 300), points(graph, x, region, 300, seed=1)
     values = graph.values(near)
-    fed = [v for layer in network.plain.layers for v in answered(
-        layer.wiring, values[graph.inputs(layer.node)[0]].reshape((300, -1)).T[layer.wiring.inputs])[1]]
-    for v, (low, high) in zip(fed, zonotope.intervals, strict=True):
-        assert np.all((low[:, None] - 1e-12 <= v) & (v <= high[:, None] + 1e-12))
+    known = iter(zonotope.known)
+    for layer in network.plain.layers:
+        own = [next(known) for _ in layer.wiring.neurons]
+        entries = values[graph.inputs(layer.node)[0]].reshape((300, -1)).T[layer.wiring.inputs]
+        answer, fed = answered(layer.wiring, entries, [k.slope for k in own])
+        if layer.wiring.direct is None:
+            # What is settled changes nothing on the region.
+            np.testing.assert_allclose(answer.T, values[layer.node].reshape((300, -1)), rtol=1e-12, atol=1e-12)
+        for v, k in zip(fed, own, strict=True):
+            inside = (k.interval[0][:, None] - 1e-12 <= v) & (v <= k.interval[1][:, None] + 1e-12)
+            assert np.all(inside[np.isnan(k.slope)])
     y, start = values[graph.output].reshape((300, -1)), graph.forward(x[None]).ravel()
     row = difference(len(start), 0, 1)
     change = (y - start) @ row
@@ -131,7 +139,7 @@ def test_what_is_proved_on_regions_holds_at_all_points_sampled(name, region):
     ratio /= np.linalg.norm((near - others).reshape((300, -1)), axis=1)
     assert max(np.max(ratio), region_witness(graph, x, region)) <= claim.gains[-1].value * (1 + 1e-12)
 
-    slopes = network.slopes(centre, zonotope, from_centre=True)
+    slopes = network.slopes(zonotope, from_centre=True)
     from_centre = LocalInequality(network, graph.digest, slopes).gain(row, Limits(tolerance=1e-4))
     distances = np.linalg.norm((near - x).reshape((300, -1)), axis=1)
     assert np.max(np.abs(change) / distances) <= from_centre.value * (1 + 1e-12)
@@ -156,7 +164,7 @@ def test_where_every_winner_is_known_the_rows_are_the_jacobian(name):
     network = LocalNetwork(graph)
     x = samples(graph, 1).inputs[0]
     centre = network.centre(x)
-    slopes = network.slopes(centre, network.zonotope(centre, Region(RegionShape.BALL, 1e-5)), from_centre=False)
+    slopes = network.slopes(network.zonotope(centre, Region(RegionShape.BALL, 1e-5)), from_centre=False)
     here = Linearisation(graph, x[None])
     unit = np.eye(x.size).reshape((x.size, 1, *x.shape))
     jacobian = np.stack([here.apply(e).ravel() for e in unit], axis=1)
@@ -181,8 +189,8 @@ def test_a_maximum_of_linear_functions_has_the_constant_of_the_largest_that_can_
     rows, offsets = rng.standard_normal((count, 3)), rng.standard_normal(count)
     graph, x = maximum_of(rows, offsets), rng.standard_normal(3)
     network = LocalNetwork(graph)
-    claim, _ = region_gain(network, graph.digest, network.centre(x), Region(RegionShape.BALL, radius),
-                           Limits(tolerance=1e-7))
+    claim, undecided = region_gain(network, graph.digest, network.centre(x), Region(RegionShape.BALL, radius),
+                                   Limits(tolerance=1e-7))
     leads = (rows @ x + offsets)[:, None] - (rows @ x + offsets)
     reach = radius * np.linalg.norm(rows[:, None] - rows, axis=2)
     able = np.all(leads + reach >= 0, axis=1)
@@ -192,10 +200,11 @@ def test_a_maximum_of_linear_functions_has_the_constant_of_the_largest_that_can_
     winners = np.unique(np.argmax(near @ rows.T + offsets, axis=1))
     found = claim.gains[-1].value
     assert np.max(norms[winners]) <= found
-    if count <= 3:
+    assert undecided == np.sum(able) - 1
+    if np.sum(able) <= 3:
         assert found <= np.max(norms[able]) * (1 + 1e-5)
-    # dz^2 <= sum_i dv_i^2 alone would give the norm of all rows.
-    assert found < np.linalg.norm(rows, 2)
+    # dz^2 <= sum_i dv_i^2 alone would give the norm of all that can win.
+    assert found <= np.linalg.norm(rows[able], 2) * (1 + 1e-5)
 
 
 def test_from_the_centre_a_maximum_gains_what_its_secants_do():
@@ -205,8 +214,19 @@ def test_from_the_centre_a_maximum_gains_what_its_secants_do():
     for x, least, most in ((1.0, 1 / 3, 1.0), (-1.0, 0.0, 2 / 3)):
         centre = network.centre(np.array([x]))
         zonotope = network.zonotope(centre, Region(RegionShape.BALL, 3.0))
-        (lower, upper), = network.slopes(centre, zonotope, from_centre=True)
+        (lower, upper), = network.slopes(zonotope, from_centre=True)
         assert (lower[0], upper[0]) == pytest.approx((least, most), abs=1e-8)
+
+
+def test_taps_that_never_win_are_not_read():
+    """Beside a winner by far, two others that lead by turns leave nothing undecided that the output reads."""
+    rows = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [0.0, 0.0, 0.0]])
+    graph = maximum_of(rows, np.array([0.0, 0.0, 9.0, -9.0]))
+    network = LocalNetwork(graph)
+    claim, undecided = region_gain(network, graph.digest, network.centre(np.zeros(3)), Region(RegionShape.BALL, 1.0),
+                                   Limits())
+    assert claim.gains[-1].value == pytest.approx(1.0, rel=1e-6)
+    assert undecided == 0
 
 
 @pytest.fixture(scope="module")

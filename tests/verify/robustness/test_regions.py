@@ -63,7 +63,8 @@ def test_neurons_gains_and_changes_are_enclosed_on_regions(name, region):
     zonotope = network.zonotope(centre, region)
     near = points(graph, x, region, 600)
     values = graph.values(near)
-    for layer, (low, high) in zip(network.plain.layers, zonotope.intervals, strict=True):
+    for layer, known in zip(network.plain.layers, zonotope.known, strict=True):
+        low, high = known.interval
         v = values[graph.inputs(layer.node)[0]].reshape((len(near), -1))
         assert np.all((low <= v) & (v <= high))
     y, start = values[graph.output].reshape((len(near), -1)), graph.forward(x[None]).ravel()
@@ -82,7 +83,7 @@ def test_neurons_gains_and_changes_are_enclosed_on_regions(name, region):
     # The search finds more than chance does, or as much.
     assert witness >= 0.9 * np.max(ratio)
 
-    slopes = network.slopes(centre, zonotope, from_centre=True)
+    slopes = network.slopes(zonotope, from_centre=True)
     from_centre = LocalInequality(network, graph.digest, slopes).gain(row, Limits(tolerance=1e-4))
     distances = np.linalg.norm((near - x).reshape((len(near), -1)), axis=1)
     assert np.max(np.abs(change) / distances) <= from_centre.value * (1 + 1e-12)
@@ -130,7 +131,7 @@ def test_secants_of_one_neuron_are_its_gain_from_the_centre():
     network = LocalNetwork(graph)
     centre = network.centre(np.array([-1.0]))
     zonotope = network.zonotope(centre, Region(RegionShape.BALL, 3.0))
-    slopes = network.slopes(centre, zonotope, from_centre=True)
+    slopes = network.slopes(zonotope, from_centre=True)
     gain = LocalInequality(network, graph.digest, slopes).gain(np.ones(1), Limits())
     # relu(2) - relu(-1) over 3.
     assert gain.value == pytest.approx(2 / 3, rel=1e-6)
@@ -141,7 +142,7 @@ def test_stable_neurons_leave_the_rows_the_same_map():
     network = LocalNetwork(graph)
     centre = network.centre(np.array([0.3, -0.5, 1.0, 0.1]))
     zonotope = network.zonotope(centre, Region(RegionShape.BALL, 0.2))
-    slopes = network.slopes(centre, zonotope, from_centre=False)
+    slopes = network.slopes(zonotope, from_centre=False)
     fewer, full = (restricted(rows, slopes) for rows in (network.plain, network.enclosed))
     before = list(map(len, network.neurons))
     assert sum(len(rows.lower) for rows in fewer.activations) < sum(before)
@@ -168,7 +169,7 @@ def test_fewer_inputs_prove_the_same_bound():
     graph = LOCAL["wide_input"]
     network = LocalNetwork(graph)
     centre = network.centre(np.zeros(30))
-    slopes = network.slopes(centre, network.zonotope(centre, Region(RegionShape.BALL, 1.0)), from_centre=False)
+    slopes = network.slopes(network.zonotope(centre, Region(RegionShape.BALL, 1.0)), from_centre=False)
     rows = projected(restricted(network.enclosed, slopes), difference(3, 0, 2))
     fewer = condensed(rows)
     assert fewer.input_size <= 7 < rows.input_size
@@ -299,7 +300,7 @@ def test_gains_of_other_rows_are_refused():
     graph = perceptron((4, 10, 10, 4), seed=7)
     network = LocalNetwork(graph)
     centre = network.centre(np.ones(4))
-    slopes = network.slopes(centre, network.zonotope(centre, Region(RegionShape.BALL, 1.0)), from_centre=True)
+    slopes = network.slopes(network.zonotope(centre, Region(RegionShape.BALL, 1.0)), from_centre=True)
     rows = restricted(network.enclosed, slopes)
     problem = LocalInequality(network, graph.digest, slopes)
     gains = {j: problem.gain(difference(4, 0, j), Limits(tolerance=1e-6)) for j in (1, 2)}
