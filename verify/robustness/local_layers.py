@@ -10,7 +10,7 @@ on a whole window or group, |dz|^2 <= |dv|^2, as by the slopes of r = (a - b)_+
     da^2 + db^2 - dmax^2 - dmin^2 = 2 dr (da - db - dr) >= 0,
 
 and where the winner is the same on a whole region the comparison is linear, and what lost is read no more. What can win
-at all is for `contest`.
+at all is for `contenders`.
 """
 
 import dataclasses

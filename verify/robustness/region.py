@@ -25,7 +25,7 @@ from ..balls import BALLS, precision, to_midpoint_radius, upper
 from ..constraints import constraint_rows
 from ..enclosure import Enclosure
 from ..positive_definite import UNIT
-from .contest import Contest
+from .contenders import Contest
 from .local_layers import LocalRows, Maps, Neurons, product, wiring
 from .local_slopes import Ends, enclosing_line, slopes_between, slopes_from
 
@@ -76,7 +76,7 @@ class Centre:
 @dataclasses.dataclass(frozen=True, eq=False)
 class Known:
     """Of neurons on a region: in balls what they are fed at the centre, between which ends that is on the region, and
-    `slope`, which is not nan where it is settled what they are (`contest`); `any`: where every slope holds, of neurons
+    `slope`, which is not nan where it is settled what they are (`contenders`); `any`: where every slope holds, of neurons
     that are fed the same on all of the region, or that nothing depends on."""
 
     fed: Array
