@@ -75,9 +75,11 @@ class Centre:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Known:
-    """Of neurons on a region: in balls what they are fed at the centre, between which ends that is on the region, and
-    `slope`, which is not nan where it is settled what they are (`contenders`); `any`: where every slope holds, of neurons
-    that are fed the same on all of the region, or that nothing depends on."""
+    """Of neurons on a region: in balls what they are fed at the centre, and between which ends that is on the region.
+
+    **Attributes:** `slope`: not nan where `contenders` settle it; `any`: where every slope holds, of neurons that are
+    fed the same on all of the region, or that nothing depends on.
+    """
 
     fed: Array
     interval: Ends
@@ -205,7 +207,7 @@ def _ahead(entries: Array, dv: Maps, region: Region, a: np.ndarray, b: np.ndarra
 
 
 def _known(neurons: Neurons, fed: Array, contest: Contest, dv: Maps, region: Region) -> Known:
-    """**Arguments:** `fed`: at the centre, where no contest says otherwise."""
+    """**Arguments:** `fed`: what they are fed at the centre, for others than those of tournaments."""
     unmoved: np.ndarray = np.logical_and.reduce([np.all((a.mid == 0) & (a.rad == 0), axis=1) for a in dv.values()])
     if not neurons.rivals:
         return Known(fed, _interval(fed, dv, region), np.full(len(neurons), math.nan), unmoved)
