@@ -71,6 +71,12 @@ class Enclosure:
         mid = self.mid + right.mid  # exact where it underflows
         return type(self)(mid, (self.rad + right.rad + UNIT * np.abs(mid)) * _SLACK)
 
+    def __neg__(self) -> Self:
+        return type(self)(-self.mid, self.rad)
+
+    def __sub__(self, other: Array) -> Self:
+        return self + -self.of(other)
+
     def __mul__(self, other: Array) -> Self:
         right = self.of(other)
         mid = self.mid * right.mid

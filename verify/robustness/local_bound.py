@@ -96,7 +96,7 @@ def region_gain(network: LocalNetwork, digest: str, centre: Centre, region: Regi
                 ) -> tuple[LocalClaim | None, int]:
     """A Lipschitz constant of all outputs on the region, with its proof, and how many neurons are not linear there."""
     wider = Region(region.shape, region.radius * _WIDER)
-    slopes = network.slopes(centre, network.zonotope(centre, wider), from_centre=False, slack=_SLACK)
+    slopes = network.slopes(network.zonotope(centre, wider), from_centre=False, slack=_SLACK)
     problem = LocalInequality(network, digest, slopes)
     gain = problem.gain(None, limits)
     return (None if gain is None else LocalClaim(region, False, slopes, {-1: gain})), problem.neurons
@@ -170,7 +170,7 @@ class RadiusSearch:
         rows = {j: difference(len(margins), predicted, j) for j in rivals}
         open_ = [j for j in rivals
                  if not float(margins[j]) + network.least_change(zonotope, rows[j]) > _SURE * float(margins[j])]
-        slopes = network.slopes(centre, zonotope, from_centre=True, slack=_SLACK)
+        slopes = network.slopes(zonotope, from_centre=True, slack=_SLACK)
         claim = LocalClaim(region, True, slopes, {})
         reach = tried
         if open_:

@@ -62,16 +62,18 @@ def gain_proved(rows: Rows, row: np.ndarray | None, gain: Certificate) -> bool:
 
 def slopes_proved(network: LocalNetwork, centre: Centre, claim: LocalClaim) -> Zonotope | None:
     """The zonotope of the region, if it shows that all slopes lie where the claim says; else None."""
-    if not (0 < claim.region.radius < math.inf) or len(claim.slopes) != len(network.plain.activations):
+    if not (0 < claim.region.radius < math.inf) or len(claim.slopes) != len(network.neurons):
         return None
     try:
         zonotope = network.zonotope(centre, claim.region)
     except OverflowError:  # a region so large shows nothing
         return None
-    for own, claimed in zip(network.slopes(centre, zonotope, claim.from_centre), claim.slopes, strict=True):
+    slopes = network.slopes(zonotope, claim.from_centre)
+    for own, claimed, known in zip(slopes, claim.slopes, zonotope.known, strict=True):
         if any(end.shape != own[0].shape for end in claimed):
             return None
-        if not (np.all(claimed[0] <= own[0]) and np.all(own[1] <= claimed[1]) and np.all(np.isfinite(claimed))):
+        within = (claimed[0] <= own[0]) & (own[1] <= claimed[1])
+        if not (np.all(within | known.any) and np.all(claimed[0] <= claimed[1]) and np.all(np.isfinite(claimed))):
             return None
     return zonotope
 

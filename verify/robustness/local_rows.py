@@ -5,7 +5,8 @@ multipliers only for the neurons that are not. All is done alike on float64 rows
 """
 
 import dataclasses
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from netgain.layers.arithmetic import Array
@@ -13,45 +14,46 @@ from netgain.layers.arithmetic import Array
 from ..constraints import ActivationRows, Rows
 from ..enclosed_matrix import DOUBLE, DoubleMatrix
 from ..enclosure import Enclosure
+from .local_layers import LocalLayer, LocalRows, Maps, Neurons, product
 from .local_slopes import Ends
 
 _MARGINS = (1e-11, 1e-10, 1e-9, 1e-8)
 
 
-def restricted(rows: Rows, slopes: Sequence[Ends]) -> Rows:
-    """The rows with these slopes, in the order of the activations; blocks without a neuron left are gone."""
-    # What each former block is, by block there is now: a map, or the indices of its entries.
-    answers: list[dict[int, Array]] = []
+def restricted(rows: LocalRows, slopes: Sequence[Ends]) -> Rows:
+    """The rows with these slopes, in the order of the neurons; blocks without a neuron left are gone."""
+    # What each layer answers, by block there is now: a map, or the indices of its entries.
+    answers: list[Maps] = []
     kept: list[ActivationRows] = []
-    for layer, (lower, upper) in zip(rows.activations, slopes, strict=True):
-        fed = _through(layer.maps, answers)
-        slope = np.where(lower == upper, lower, 0.0)
-        answer: dict[int, Array] = {}
-        if np.any(slope):
-            answer = {j: a * slope[:, None] for j, a in fed.items()}
-        free = np.flatnonzero(lower < upper)
-        if len(free) and fed:
-            maps = {j: a[free] for j, a in fed.items()}
-            kept.append(dataclasses.replace(layer, maps=maps, lower=lower[free], upper=upper[free]))
-            answer[len(kept)] = free
-        answers.append(answer)
+    given = iter(slopes)
+    matrix = Enclosure.of if any(isinstance(c, Enclosure) for c in rows.output.values()) else np.asarray
+    for layer in rows.layers:
+        fed = {j: matrix(a) for j, a in _through(layer.maps, answers).items()}
+        own = iter([next(given) for _ in layer.wiring.neurons])
+
+        def respond(neurons: Neurons, v: Maps, layer: LocalLayer = layer, own: Iterator[Ends] = own
+                    ) -> tuple[np.ndarray, Maps]:
+            lower, upper = next(own)
+            slope, free = np.where(lower == upper, lower, 0.0), np.flatnonzero(lower < upper)
+            answer: Maps = {j: a * slope[:, None] for j, a in v.items()} if np.any(slope) else {}
+            if len(free):
+                kept.append(ActivationRows(layer.node, {j: a[free] for j, a in v.items()}, lower[free], upper[free], 1))
+                answer[len(kept)] = free if layer.wiring.direct else matrix(np.eye(len(neurons))[:, free])
+            return np.where(lower < upper, math.nan, slope), answer
+
+        answers.append(layer.wiring.answer(fed, respond) if fed else {})
     output = _through(rows.output, answers)
     count = next(iter(rows.output.values())).shape[0]
     return Rows(rows.input_size, tuple(kept), output or {0: np.zeros((count, rows.input_size))})
 
 
-def _through(maps: Array, answers: list[dict[int, Array]]) -> dict[int, Array]:
+def _through(maps: Mapping[int, Array], answers: list[Maps]) -> Maps:
     """Maps from the former blocks as maps from those there are now."""
-    result: dict[int, Array] = {}
+    result: Maps = {}
     for j, a in maps.items():
-        for i, part in ({0: a} if j == 0 else {i: _after(a, own) for i, own in answers[j - 1].items()}).items():
+        for i, part in ({0: a} if j == 0 else {i: product(a, own) for i, own in answers[j - 1].items()}).items():
             result[i] = result[i] + part if i in result else part
     return result
-
-
-def _after(a: Array, answer: Array) -> Array:
-    """a times an answer that is a map, or the indices of those entries that a block has."""
-    return a[:, answer] if answer.ndim == 1 else a @ answer
 
 
 def projected(rows: Rows, row: np.ndarray | None) -> Rows:

@@ -5,23 +5,28 @@ An increment from the centre x of the region is carried through the layers as
     dv = c + G du + sum_i E_i e_i,    du in the region, -1 <= e_i <= 1,
 
 one e for each neuron that is not linear on its interval (Singh, Gehr, Mirman, Pueschel, Vechev, NeurIPS 2018, whose
-lines are those of `enclosing_line`). On a ball of radius r, |(G du)_i| <= r |row i of G|_2; on a box of half-widths h,
-|(G du)_i| <= |row i of G| h. Matrices are enclosures: every entry has a bound on its error.
+lines are those of `enclosing_line`); comparisons of maxima and of sorting are neurons too, see `local_layers`. On a
+ball of radius r, |(G du)_i| <= r |row i of G|_2; on a box of half-widths h, |(G du)_i| <= |row i of G| h. Matrices are
+enclosures: every entry has a bound on its error.
 """
 
 import dataclasses
 import enum
+import functools
 import math
+from collections.abc import Mapping
 
 import numpy as np
 from flint import arb
-from netgain.layers import Elementwise, Graph, ModelError
+from netgain.layers import Graph, ModelError
 from netgain.layers.arithmetic import Array
 
 from ..balls import BALLS, precision, to_midpoint_radius, upper
-from ..constraints import ActivationRows, Rows, constraint_rows
+from ..constraints import constraint_rows
 from ..enclosure import Enclosure
 from ..positive_definite import UNIT
+from .contenders import Contest
+from .local_layers import LocalRows, Maps, Neurons, product, wiring
 from .local_slopes import Ends, enclosing_line, slopes_between, slopes_from
 
 _BITS = 64
@@ -61,28 +66,37 @@ class Region:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Centre:
-    """The centre of regions: by activation what it is fed and what it answers, in balls; `x`: of the input's shape."""
+    """The centre of regions, of the input's shape, and in balls what layers and what neurons are fed there."""
 
     x: np.ndarray
+    entries: tuple[Array, ...]
     fed: tuple[Array, ...]
-    answers: tuple[Array, ...]
 
 
-Parts = dict[int, Enclosure]
-"""An increment: c under -1, G under 0, and E_i under i = 1, 2, ..; parts that are zero are left out."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class Known:
+    """Of neurons on a region: in balls what they are fed at the centre, between which ends that is on the region, and
+    `slope`, which is not nan where it is settled what they are (`contenders`); `any`: where every slope holds, of neurons
+    that are fed the same on all of the region, or that nothing depends on."""
+
+    fed: Array
+    interval: Ends
+    slope: np.ndarray
+    any: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Zonotope:
-    """Of a region: by activation the interval of each of its inputs, and the increment of the output."""
+    """Of a region: what is known of neurons, in the order of `LocalNetwork.neurons`, and the increment of the output,
+    with c under -1, G under 0 and the E_i under 1, 2, .., zeros left out."""
 
     region: Region
-    intervals: tuple[Ends, ...]
-    output: Parts
+    known: tuple[Known, ...]
+    output: Maps
 
 
 class LocalNetwork:
-    """A network of elementwise activations, unrolled, for questions about regions.
+    """A network of elementwise activations, max pooling and GroupSort, unrolled, for questions about regions.
 
     Whether it fits into memory is for its maker to ask.
 
@@ -91,79 +105,70 @@ class LocalNetwork:
 
     def __init__(self, graph: Graph):
         self.graph = graph
-        self.plain = constraint_rows(graph)
-        others = [rows.node for rows in self.plain.activations if not isinstance(graph.layer(rows.node), Elementwise)]
+        rows = constraint_rows(graph)
+        wirings = [wiring(graph.layer(r.node), graph.input_shapes(r.node)[0], r.lower, r.upper)
+                   for r in rows.activations]
+        others = [r.node for r, found in zip(rows.activations, wirings, strict=True) if found is None]
         if others:
             names = ", ".join(f"{node!r} ({graph.layer(node).describe()})" for node in others)
-            raise LocalError("Slopes on a region are known of activations that act on each entry alone, not of "
-                             f"{names}. Bounds over all inputs are not affected.")
+            raise LocalError("On a region, slopes are known of activations that act on each entry alone, of max "
+                             f"pooling and of GroupSort, not of {names}. Bounds over all inputs are not affected.")
+        known = [found for found in wirings if found is not None]
+        self.plain = LocalRows.of(rows, known)
         with precision(_ROWS_BITS):
-            self.enclosed = enclosed(constraint_rows(graph, BALLS, in_double=True))
-
-    def layer(self, rows: ActivationRows) -> Elementwise:
-        layer = self.graph.layer(rows.node)
-        assert isinstance(layer, Elementwise)
-        return layer
+            self.enclosed = LocalRows.of(constraint_rows(graph, BALLS, in_double=True), known).enclosed()
+        self.neurons = tuple(neurons for found in known for neurons in found.neurons)
 
     def centre(self, x: np.ndarray) -> Centre:
         """The network at one input of its input shape."""
+        fed: list[Array] = []
+
+        def respond(neurons: Neurons, v: Maps) -> tuple[np.ndarray, Maps]:
+            fed.append(v[0])
+            return np.full(len(neurons), math.nan), {0: _answer(neurons, v[0])}
+
         with precision(_BITS):
             values = self.graph.values(BALLS.constant(x[None]), BALLS)
-        nodes = [rows.node for rows in self.plain.activations]
-        return Centre(x, tuple(values[self.graph.inputs(node)[0]].ravel() for node in nodes),
-                      tuple(values[node].ravel() for node in nodes))
+            entries = tuple(values[self.graph.inputs(layer.node)[0]].ravel()[layer.wiring.inputs]
+                            for layer in self.plain.layers)
+            for layer, own in zip(self.plain.layers, entries, strict=True):
+                layer.wiring.answer({0: own}, respond)
+        return Centre(x, entries, tuple(fed))
 
     def zonotope(self, centre: Centre, region: Region) -> Zonotope:
         """Encloses every neuron on a region around the centre.
 
         **Raises:** `OverflowError` if numbers grow too large.
         """
-        increments: list[Parts] = []
-        intervals: list[Ends] = []
-        for k, rows in enumerate(self.enclosed.activations, start=1):
-            dv = _combined(rows.maps, increments)
-            shape = self.graph.shape(rows.node)
-            with precision(_BITS):
-                low, high = self._interval(centre.fed[k - 1], dv, region)
-                slopes = slopes_between(self.layer(rows), shape, low, high)
-                line, least, most = enclosing_line(self.layer(rows), shape, low, high, slopes)
-                v, z = centre.fed[k - 1], centre.answers[k - 1]
-                middle, spread = _middle_and_spread(least, most, BALLS.constant(line) * v - z)
-            intervals.append((low, high))
-            parts = {p: part * line[:, None] for p, part in dv.items()}
-            # What is no more than rounding needs no e of its own.
-            moved = np.flatnonzero(spread > _ROUNDING * (high - low))
-            constant = Enclosure(middle[:, None], np.where(spread > _ROUNDING * (high - low), 0.0, spread)[:, None])
-            parts[-1] = parts[-1] + constant if -1 in parts else constant
-            if len(moved):
-                free = np.zeros((len(spread), len(moved)))
-                free[moved, np.arange(len(moved))] = spread[moved]
-                parts[k] = Enclosure.of(free)
-            increments.append(parts)
-        return Zonotope(region, tuple(intervals), _combined(self.enclosed.output, increments))
+        increments: list[Maps] = []
+        known: list[Known] = []
+        with precision(_BITS):
+            for entries, layer in zip(centre.entries, self.enclosed.layers, strict=True):
+                fed = _combined(layer.maps, increments)
+                contest = Contest(layer.wiring.windows, entries, functools.partial(_ahead, entries, fed, region))
 
-    def _interval(self, v: Array, dv: Parts, region: Region) -> Ends:
-        middle, radius = to_midpoint_radius(v)
-        centre, reach = _centre_and_reach(dv, region, len(middle))
-        total = (reach + radius) * _SLACK + 4 * UNIT * (np.abs(middle) + np.abs(centre)) + _TINY
-        low, high = middle + centre - total, middle + centre + total
-        if not np.all(total <= _LARGE):
-            raise OverflowError(f"on a region of radius {region.radius:g} values exceed {_LARGE:g}.")
-        return np.nextafter(low, -math.inf), np.nextafter(high, math.inf)
+                def respond(neurons: Neurons, dv: Maps, contest: Contest = contest) -> tuple[np.ndarray, Maps]:
+                    known.append(_known(neurons, centre.fed[len(known)], contest, dv, region))
+                    return _response(neurons, len(known), known[-1], dv)
 
-    def slopes(self, centre: Centre, zonotope: Zonotope, from_centre: bool, slack: float = 0.0) -> tuple[Ends, ...]:
-        """By activation the slopes between any two points of the region, or between its centre and any point.
+                increments.append(layer.wiring.answer(fed, respond))
+        return Zonotope(region, tuple(known), _combined(self.enclosed.output, increments))
+
+    def slopes(self, zonotope: Zonotope, from_centre: bool, slack: float = 0.0) -> tuple[Ends, ...]:
+        """By neurons the slopes between any two points of the region, or between its centre and any point.
 
         **Arguments:** `slack`: by how much intervals that are no points are widened, within those of all inputs.
         """
         found: list[Ends] = []
         with precision(_BITS):
-            for rows, v, (low, high) in zip(self.plain.activations, centre.fed, zonotope.intervals, strict=True):
-                layer, shape = self.layer(rows), self.graph.shape(rows.node)
-                least, most = (slopes_from(layer, shape, v, low, high) if from_centre
-                               else slopes_between(layer, shape, low, high))
+            for neurons, known in zip(self.neurons, zonotope.known, strict=True):
+                layer, shape = neurons.activation, neurons.shape
+                least, most = (slopes_from(layer, shape, known.fed, *known.interval) if from_centre
+                               else slopes_between(layer, shape, *known.interval))
+                settled = np.where(known.any & np.isnan(known.slope), neurons.lower, known.slope)
+                least, most = (np.where(np.isnan(settled), end, settled) for end in (least, most))
                 given = np.where(least < most, slack, 0.0)
-                found.append((np.maximum(rows.lower, least - given), np.minimum(rows.upper, most + given)))
+                found.append((np.maximum(neurons.lower, least - given), np.minimum(neurons.upper, most + given)))
         return tuple(found)
 
     def least_change(self, zonotope: Zonotope, row: np.ndarray) -> float:
@@ -174,25 +179,70 @@ class LocalNetwork:
         return math.nextafter(float(centre[0] - reach[0] * _SLACK - 4 * UNIT * abs(centre[0])), -math.inf)
 
 
-def enclosed(rows: Rows) -> Rows:
-    """Rows as enclosures throughout."""
-    def each(maps: dict[int, Array]) -> dict[int, Enclosure]:
-        return {j: Enclosure.of(a) for j, a in maps.items()}
-
-    layers = tuple(dataclasses.replace(layer, maps=each(dict(layer.maps))) for layer in rows.activations)
-    return Rows(rows.input_size, layers, each(dict(rows.output)))
-
-
-def _combined(maps: Array, increments: list[Parts]) -> Parts:
+def _combined(maps: Mapping[int, Array], increments: list[Maps]) -> Maps:
     """sum_j A_j dx_j; the increment of the input is du itself."""
-    result: Parts = {}
+    result: Maps = {}
     for j, a in maps.items():
-        for p, part in ({0: a} if j == 0 else {p: a @ part for p, part in increments[j - 1].items()}).items():
+        for p, part in ({0: a} if j == 0 else {p: product(a, part) for p, part in increments[j - 1].items()}).items():
             result[p] = result[p] + part if p in result else part
     return result
 
 
-def _centre_and_reach(parts: Parts, region: Region, size: int) -> tuple[np.ndarray, np.ndarray]:
+def _interval(v: Array, dv: Maps, region: Region) -> Ends:
+    """Ends of v + dv on the region, strict ones."""
+    middle, radius = to_midpoint_radius(v)
+    centre, reach = _centre_and_reach(dv, region, len(middle))
+    total = (reach + radius) * _SLACK + 4 * UNIT * (np.abs(middle) + np.abs(centre)) + _TINY
+    low, high = middle + centre - total, middle + centre + total
+    if not np.all(total <= _LARGE):
+        raise OverflowError(f"on a region of radius {region.radius:g} values exceed {_LARGE:g}.")
+    return np.nextafter(low, -math.inf), np.nextafter(high, math.inf)
+
+
+def _ahead(entries: Array, dv: Maps, region: Region, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """More than entries a are ahead of entries b anywhere on the region."""
+    return _interval(entries[a] - entries[b], {p: part[a] - part[b] for p, part in dv.items()}, region)[1]
+
+
+def _known(neurons: Neurons, fed: Array, contest: Contest, dv: Maps, region: Region) -> Known:
+    """**Arguments:** `fed`: at the centre, where no contest says otherwise."""
+    unmoved: np.ndarray = np.logical_and.reduce([np.all((a.mid == 0) & (a.rad == 0), axis=1) for a in dv.values()])
+    if not neurons.rivals:
+        return Known(fed, _interval(fed, dv, region), np.full(len(neurons), math.nan), unmoved)
+    judged = contest.judged(neurons.rivals)
+    low, high = _interval(judged.fed, dv, region)
+    return Known(judged.fed, (np.maximum(low, judged.low), np.minimum(high, judged.high)), judged.slope,
+                 judged.idle | unmoved & np.isnan(judged.slope))
+
+
+def _answer(neurons: Neurons, fed: Array) -> Array:
+    return neurons.activation.value(fed.reshape((1, *neurons.shape)), BALLS).ravel()
+
+
+def _response(neurons: Neurons, key: int, known: Known, dv: Maps) -> tuple[np.ndarray, Maps]:
+    """The one slope of each neuron on its interval, nan where there is none, and the increment of its answer."""
+    layer, shape = neurons.activation, neurons.shape
+    low, high = known.interval
+    slopes = slopes_between(layer, shape, low, high)
+    line, least, most = enclosing_line(layer, shape, low, high, slopes)
+    middle, spread = _middle_and_spread(least, most, BALLS.constant(line) * known.fed - _answer(neurons, known.fed))
+    slope = np.where(slopes[0] == slopes[1], slopes[0], math.nan)
+    settled = np.where(known.any, 0.0, known.slope)
+    middle, spread = (np.where(np.isnan(settled), part, 0.0) for part in (middle, spread))
+    parts = {p: part * line[:, None] for p, part in dv.items()}
+    # What is no more than rounding needs no e of its own.
+    large = spread > _ROUNDING * (high - low)
+    offset = Enclosure(middle[:, None], np.where(large, 0.0, spread)[:, None])
+    parts[-1] = parts[-1] + offset if -1 in parts else offset
+    moved = np.flatnonzero(large)
+    if len(moved):
+        free = np.zeros((len(spread), len(moved)))
+        free[moved, np.arange(len(moved))] = spread[moved]
+        parts[key] = Enclosure.of(free)
+    return np.where(np.isnan(settled), slope, settled), parts
+
+
+def _centre_and_reach(parts: Maps, region: Region, size: int) -> tuple[np.ndarray, np.ndarray]:
     """c, and at least how far the rest can take each entry from it."""
     centre, reach = np.zeros(size), np.zeros(size)
     for p, part in parts.items():

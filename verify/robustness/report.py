@@ -234,7 +234,7 @@ class _Run:
                 ) -> list[RegionBound]:
         """Lipschitz constants of all outputs on the region around each of the first samples."""
         digest, bounds = self.graph.digest, []
-        neurons = sum(len(rows.lower) for rows in network.plain.activations)
+        neurons = sum(map(len, network.neurons))
         try:
             for k in range(count):
                 if self.interrupted or self.left() <= 1e-3:

@@ -20,7 +20,7 @@ from netgain.verify.robustness.local_check import gain_proved, radius_proved, re
 from netgain.verify.robustness.local_rows import condensed, projected, restricted
 from netgain.verify.robustness.margins import margins
 from netgain.verify.robustness.outputs import difference
-from netgain.verify.robustness.region import LocalError, LocalNetwork, Region, RegionShape
+from netgain.verify.robustness.region import LocalNetwork, Region, RegionShape
 from netgain.verify.robustness.region_witness import region_witness
 from netgain.verify.robustness.report import robustness
 
@@ -63,8 +63,9 @@ def test_neurons_gains_and_changes_are_enclosed_on_regions(name, region):
     zonotope = network.zonotope(centre, region)
     near = points(graph, x, region, 600)
     values = graph.values(near)
-    for rows, (low, high) in zip(network.plain.activations, zonotope.intervals, strict=True):
-        v = values[graph.inputs(rows.node)[0]].reshape((len(near), -1))
+    for layer, known in zip(network.plain.layers, zonotope.known, strict=True):
+        low, high = known.interval
+        v = values[graph.inputs(layer.node)[0]].reshape((len(near), -1))
         assert np.all((low <= v) & (v <= high))
     y, start = values[graph.output].reshape((len(near), -1)), graph.forward(x[None]).ravel()
     row = difference(len(start), 0, 1)
@@ -73,7 +74,7 @@ def test_neurons_gains_and_changes_are_enclosed_on_regions(name, region):
 
     claim, unstable = region_gain(network, graph.digest, centre, region, Limits(tolerance=1e-4))
     assert region_gain_proved(network, x, claim)
-    assert unstable <= sum(len(rows.lower) for rows in network.plain.activations)
+    assert unstable <= sum(map(len, network.neurons))
     others = points(graph, x, region, 600, seed=1)
     ratio = np.linalg.norm(y - graph.forward(others).reshape(y.shape), axis=1)
     ratio /= np.linalg.norm((near - others).reshape((len(near), -1)), axis=1)
@@ -82,7 +83,7 @@ def test_neurons_gains_and_changes_are_enclosed_on_regions(name, region):
     # The search finds more than chance does, or as much.
     assert witness >= 0.9 * np.max(ratio)
 
-    slopes = network.slopes(centre, zonotope, from_centre=True)
+    slopes = network.slopes(zonotope, from_centre=True)
     from_centre = LocalInequality(network, graph.digest, slopes).gain(row, Limits(tolerance=1e-4))
     distances = np.linalg.norm((near - x).reshape((len(near), -1)), axis=1)
     assert np.max(np.abs(change) / distances) <= from_centre.value * (1 + 1e-12)
@@ -130,7 +131,7 @@ def test_secants_of_one_neuron_are_its_gain_from_the_centre():
     network = LocalNetwork(graph)
     centre = network.centre(np.array([-1.0]))
     zonotope = network.zonotope(centre, Region(RegionShape.BALL, 3.0))
-    slopes = network.slopes(centre, zonotope, from_centre=True)
+    slopes = network.slopes(zonotope, from_centre=True)
     gain = LocalInequality(network, graph.digest, slopes).gain(np.ones(1), Limits())
     # relu(2) - relu(-1) over 3.
     assert gain.value == pytest.approx(2 / 3, rel=1e-6)
@@ -141,23 +142,24 @@ def test_stable_neurons_leave_the_rows_the_same_map():
     network = LocalNetwork(graph)
     centre = network.centre(np.array([0.3, -0.5, 1.0, 0.1]))
     zonotope = network.zonotope(centre, Region(RegionShape.BALL, 0.2))
-    slopes = network.slopes(centre, zonotope, from_centre=False)
+    slopes = network.slopes(zonotope, from_centre=False)
     fewer, full = (restricted(rows, slopes) for rows in (network.plain, network.enclosed))
-    before = [len(rows.lower) for rows in network.plain.activations]
+    before = list(map(len, network.neurons))
     assert sum(len(rows.lower) for rows in fewer.activations) < sum(before)
     rng = np.random.default_rng(0)
     u, picks = rng.standard_normal(4), [rng.uniform(low, high) for low, high in slopes]
 
-    def through(rows, chosen):
+    def through(rows, layers, chosen):
         blocks = [u]
-        for layer, slope in zip(rows.activations, chosen, strict=True):
+        for layer, slope in zip(layers, chosen, strict=True):
             v = sum(a @ blocks[j] for j, a in layer.maps.items())
             blocks.append(slope * v)
         return sum(c @ blocks[j] for j, c in rows.output.items())
 
     free = [np.flatnonzero(low < high) for low, high in slopes]
     chosen = [pick[index] for pick, index in zip(picks, free, strict=True) if len(index)]
-    np.testing.assert_allclose(through(fewer, chosen), through(network.plain, picks), rtol=1e-12)
+    np.testing.assert_allclose(through(fewer, fewer.activations, chosen),
+                               through(network.plain, network.plain.layers, picks), rtol=1e-12)
     for plain, enclosed in zip(fewer.activations, full.activations, strict=True):
         for j, a in plain.maps.items():
             assert np.all(np.abs(a - enclosed.maps[j].mid) <= enclosed.maps[j].rad + 1e-14)
@@ -167,7 +169,7 @@ def test_fewer_inputs_prove_the_same_bound():
     graph = LOCAL["wide_input"]
     network = LocalNetwork(graph)
     centre = network.centre(np.zeros(30))
-    slopes = network.slopes(centre, network.zonotope(centre, Region(RegionShape.BALL, 1.0)), from_centre=False)
+    slopes = network.slopes(network.zonotope(centre, Region(RegionShape.BALL, 1.0)), from_centre=False)
     rows = projected(restricted(network.enclosed, slopes), difference(3, 0, 2))
     fewer = condensed(rows)
     assert fewer.input_size <= 7 < rows.input_size
@@ -298,7 +300,7 @@ def test_gains_of_other_rows_are_refused():
     graph = perceptron((4, 10, 10, 4), seed=7)
     network = LocalNetwork(graph)
     centre = network.centre(np.ones(4))
-    slopes = network.slopes(centre, network.zonotope(centre, Region(RegionShape.BALL, 1.0)), from_centre=True)
+    slopes = network.slopes(network.zonotope(centre, Region(RegionShape.BALL, 1.0)), from_centre=True)
     rows = restricted(network.enclosed, slopes)
     problem = LocalInequality(network, graph.digest, slopes)
     gains = {j: problem.gain(difference(4, 0, j), Limits(tolerance=1e-6)) for j in (1, 2)}
@@ -325,11 +327,3 @@ def test_after_an_interruption_nothing_more_is_tried(monkeypatch):
     assert report.searched < 4
     assert report.regions == ()
     assert check_robustness(report.certificate, graph).proved
-
-
-@pytest.mark.parametrize(("graph", "message"), [
-    (CLASSIFIERS["cnn_pool"], "MaxPool"), (CLASSIFIERS["group_sort"], "GroupSort"),
-])
-def test_layers_without_local_slopes_are_refused_by_name(graph, message):
-    with pytest.raises(LocalError, match=message):
-        robustness(graph, samples(graph, 2), (0.1,), local=1)
