@@ -20,6 +20,7 @@ import functools
 from collections.abc import Callable
 
 import numpy as np
+import scipy.linalg
 from scipy.linalg.lapack import dpotrf
 
 from .block_matrix import Blocks, Factor, apply
@@ -60,7 +61,8 @@ class Directions:
     def extended(self, q: np.ndarray) -> "Directions":
         """With the part of these directions that is new."""
         q = q - self.q @ (self.q.T @ q)
-        root, triangle = np.linalg.qr(q - self.q @ (self.q.T @ q))
+        # Pivots, since what follows a column of zeros would be made orthogonal to anything, and no longer to self.q.
+        root, triangle, _ = scipy.linalg.qr(q - self.q @ (self.q.T @ q), mode="economic", pivoting=True)
         root = root[:, np.abs(np.diag(triangle)) > 1e-6]
         q = np.hstack([self.q, root])
         v = np.hstack([self.v, self.factor.solve_upper(root)])

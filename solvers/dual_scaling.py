@@ -27,7 +27,7 @@ from .result import Cost, Limits, OnProgress, Solution, Status
 from .schur import Solve, scaled_cholesky
 from .structure import diagonals_first, structure
 
-_START_SLACK = 1.3
+_START_SLACK, _START_GROWTH = 1.3, 1.02
 # The share of the way to the border; a primal method that comes too near needs many steps to get away from it.
 _STEP = 0.8
 _SHORTEST_STEP = 1e-6
@@ -94,7 +94,7 @@ def _iterate(course: Course, max_iterations: int) -> Status:
     inequality = course.scaled.inequality
     pattern = structure(inequality, diagonals_first(inequality))
     system = NewtonSystem(inequality, pattern)
-    x, fall = _START_SLACK * course.best, _FIRST_FALL
+    x, fall = _start(course), _FIRST_FALL
     matrix = system.matrix(x)
     factor = factorise(matrix, pattern)
     for iteration in range(1, max_iterations + 1):
@@ -118,6 +118,14 @@ def _iterate(course: Course, max_iterations: int) -> Status:
             taken, length = length, length / 2
         x, matrix = x + taken * dx, moved
     return Status.ITERATION_LIMIT
+
+
+def _start(course: Course) -> np.ndarray:
+    """The closed form with some slack at every step: larger by as much at all of them, it would be near the border."""
+    layers = course.scaled.start
+    levels = [np.full(len(lam), _START_GROWTH ** (len(layers) - k)) for k, lam in enumerate(layers, 1)]
+    result: np.ndarray = _START_SLACK * course.best * np.concatenate([*levels, [_START_GROWTH ** len(layers)]])
+    return result
 
 
 def _next_fall(fall: float, length: float, distance: float) -> float:

@@ -31,10 +31,13 @@ def test_the_record(stored):
     assert MODEL.stat().st_size < 1_000_000
     assert about["test_accuracy"] >= 0.97
     rows = json.loads((MODELS / "mnist_implicit.json").read_text(encoding="utf-8"))
-    assert rows["nemon"] == about
+    assert {key: rows["nemon"][key] for key in about} == about
     readme = (MODELS / "README.md").read_text(encoding="utf-8")
-    assert all(f"{100 * row['test_accuracy']:.2f} %" in readme for row in rows.values())
-    for row in rows.values():
+    # Of one the iteration does not converge at all.
+    classified = [row for row in rows.values() if "test_accuracy" in row]
+    assert len(classified) == len(rows) - 1
+    assert all(f"{100 * row['test_accuracy']:.2f} %" in readme for row in classified)
+    for row in classified:
         for witness, bound in (("witness_inf", "bound_inf"), ("witness_2", "bound_2")):
             assert row.get(witness) is None or row[witness] <= row[bound]
         for radius, certified in (row["certified_boxes"] or {}).items():

@@ -60,6 +60,19 @@ def test_directions_are_orthonormal_and_their_pairs_those_of_dense_matrices(name
 
 
 @pytest.mark.parametrize("name", NETWORKS)
+def test_directions_stay_orthonormal_when_some_of_the_new_ones_are_known(name):
+    point = Point(name)
+    directions, rng = point.directions(5), np.random.default_rng(1)
+    known = directions.q @ rng.standard_normal((5, 3))
+    room = min(4, len(point.m) - 5)
+    new = rng.standard_normal((len(point.m), room))
+    for together in ((known, new), (new, known), (known[:, :1], new, known), (known, new, new)):
+        found = directions.extended(np.hstack(together))
+        assert found.count == 5 + room
+        np.testing.assert_allclose(found.q.T @ found.q, np.eye(found.count), atol=1e-12)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("fall", [1.0, 1.5, 3.0])
 def test_the_step_minimises_the_model_and_its_dual_point_satisfies_the_equations(name, fall):
     point = Point(name)

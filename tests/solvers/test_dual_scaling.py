@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from netgain.solvers import DualScaling, InteriorPoint, Limits, Status, compress, scale
 from netgain.solvers.block_matrix import apply, combine, factorise
+from netgain.solvers.course import Course
+from netgain.solvers.dual_scaling import _start
 from netgain.solvers.newton_system import NewtonSystem
 from netgain.solvers.structure import diagonals_first, structure
 
@@ -48,6 +50,31 @@ def test_every_iterate_is_feasible_and_both_bounds_hold(name):
     eigenvalues = np.linalg.eigvalsh(dense(scaled.inequality, rho, solution.multipliers))
     assert eigenvalues[0] >= -1e-13 * eigenvalues[-1]
     assert all(np.all(lam >= 0) for lam in solution.multipliers)
+
+
+@pytest.mark.parametrize("name", ["wide first", "two wide", "deep"])
+def test_the_start_is_farther_from_the_border_than_a_multiple_of_the_closed_form(name):
+    """Near it, the first step of a network of 18 layers could not be found."""
+    scaled = scale(compress((ALL | {"deep": mlp(34, (6,) * 12)})[name]))
+    course = Course(scaled, LIMITS, None, "")
+
+    def least(x):
+        return np.linalg.eigvalsh(dense(scaled.inequality, x[-1], np.split(x[:-1], np.cumsum(
+            [len(lam) for lam in scaled.start])[:-1])))[0]
+
+    assert least(_start(course)) > 1.05 * least(1.3 * course.best) > 0
+
+
+@pytest.mark.parametrize("growth", [1.0, 1.01, 1.1])
+def test_no_start_leads_to_a_dual_bound_above_the_optimum(growth, monkeypatch):
+    monkeypatch.setattr("netgain.solvers.dual_scaling._START_GROWTH", growth)
+    for name, inequality in ALL.items():
+        scaled = scale(compress(inequality))
+        if len(scaled.start) > 3 or sum(scaled.inequality.sizes) > 30:
+            continue
+        optimum = InteriorPoint().solve(scaled, Limits(tolerance=1e-7)).bound
+        solution = DualScaling().solve(scaled, LIMITS)
+        assert solution.dual_bound <= min(optimum * (1 + 1e-7), solution.bound), name
 
 
 @pytest.mark.parametrize("name", CLOSED_FORMS)

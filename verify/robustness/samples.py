@@ -66,8 +66,19 @@ def read_samples(path: Path, shape: Shape, classes: int, *, labels: Path | None 
             raise
         raise SamplesError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     notes: list[str] = []
-    given = _inputs(found, path, shape, notes)
-    known = _labels(classes_of, path, len(given), classes)
+    # Whatever is wrong is told at once.
+    refused: list[str] = []
+    given = known = np.zeros(0)
+    try:
+        given = _inputs(found, path, shape, notes)
+    except SamplesError as error:
+        refused.append(str(error))
+    try:
+        known = _labels(classes_of, path, len(found) if found.ndim else 0, classes)
+    except SamplesError as error:
+        refused.append(str(error))
+    if refused:
+        raise SamplesError("\n".join(refused))
     count = len(given) if limit is None else min(limit, len(given))
     return Samples(given[:count] / scale if scale != 1 else given[:count], known[:count], str(path), digest,
                    len(given), tuple(notes))

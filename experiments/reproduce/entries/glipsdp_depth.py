@@ -135,6 +135,6 @@ ENTRY = Entry(
     NAME, "Bounds and times over depth and width, fully connected and convolutional",
     Source("Pauli, Gramlich, Allgöwer: Lipschitz constant estimation for general neural network architectures using "
            "control tools", "2405.01125", "figures of bounds and times over the number of layers"),
-    Needs(data="MNIST", extras=("torch",), minutes=5, memory=2),
+    Needs(data="MNIST", extras=("torch",), minutes=2, memory=2),
     weights="a folder with mlp/mlp_L*_W*.mat and cnn/cnn_C*_CH*.mat (25 minutes)",
     full="depths of 32 and 64 at width 64, of 16 with 8 channels, of 8 and 16 with 16 channels", run=run)

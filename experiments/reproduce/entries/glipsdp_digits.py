@@ -134,6 +134,6 @@ ENTRY = Entry(
     NAME, "Digits: bounds of trained perceptrons and convolutional networks by all methods",
     Source("Pauli, Gramlich, Allgöwer: Lipschitz constant estimation for general neural network architectures using "
            "control tools", "2405.01125", "comparison on digits (fnn2, fnn3, cnn2, cnn3; five seeds)"),
-    Needs(data="scikit-learn's digits", extras=("torch", "data"), minutes=3, memory=1),
+    Needs(data="scikit-learn's digits", extras=("torch", "data"), minutes=2, memory=1),
     full="five seeds of the convolutional networks too, in place of one",
     weights="a folder with digits/fnn*_weights.mat and digits/cnn*_weights.mat", run=run)

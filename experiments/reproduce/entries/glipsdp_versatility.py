@@ -124,6 +124,6 @@ ENTRY = Entry(
     NAME, "Versatility: LeNet-5, 2C2F, residual networks of affine maps and of convolutions",
     Source("Pauli, Gramlich, Allgöwer: Lipschitz constant estimation for general neural network architectures using "
            "control tools", "2405.01125", "table of architectures (LeNet-5, 2C2F, FC-R18, C-R18)"),
-    Needs(data="MNIST", extras=("torch",), minutes=6, memory=4),
+    Needs(data="MNIST", extras=("torch",), minutes=8, memory=4),
     weights="a folder with versatility/FC-R18.mat",
     full="five times as many epochs, on all images", run=run)

@@ -122,5 +122,5 @@ ENTRY = Entry(
     NAME, "NAIS-Net: generalisation gap, robustness to noise and spectral radii of stable blocks",
     Source("Ciccone, Gallieri, Masci, Osendorfer, Gomez: NAIS-Net: Stable deep networks from non-autonomous "
            "differential equations", "1804.07209", "experiments on accuracy, generalisation gap and spectral radii"),
-    Needs(data="MNIST", extras=("torch",), minutes=5, memory=2),
+    Needs(data="MNIST", extras=("torch",), minutes=4, memory=2),
     full="all training images, five seeds", run=run)

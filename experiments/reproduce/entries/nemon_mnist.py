@@ -130,5 +130,5 @@ ENTRY = Entry(
     NAME, "NEMON: implicit classifiers of MNIST, their Lipschitz constants and their accuracy under attack",
     Source("Jafarpour, Davydov, Proskurnikov, Bullo: Robust implicit networks via non-Euclidean contractions",
            "2106.03194", "experiments on MNIST: accuracy, Lipschitz constants, accuracy under perturbation"),
-    Needs(data="MNIST", extras=("torch",), minutes=5, memory=2),
+    Needs(data="MNIST", extras=("torch",), minutes=3, memory=2),
     full="all recipes with 12 epochs, 1000 images attacked (16 minutes of one core)", run=run)

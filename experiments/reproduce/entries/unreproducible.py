@@ -16,8 +16,8 @@ ENTRIES = (
           "how the inequality is solved here, on weights (16 convolutions of 32 channels) that we do not have."),
     Entry("nemon-cifar", "Implicit networks on CIFAR-10: accuracy and Lipschitz constants",
           Source(_NEMON, "2106.03194", "experiments on CIFAR-10"),
-          obstacle="training convolutional implicit networks is not written here, and the published values were not "
-          "available to us."),
+          obstacle="the published values were not available to us. Implicit networks with convolutions are trained on "
+          "MNIST by `python -m netgain.experiments.training.implicit_network --data npm --out FOLDER`."),
     Entry("nais-cifar", "NAIS-Net and residual networks on CIFAR-10 and CIFAR-100: accuracy and generalisation gap",
           Source(_NAIS, "1804.07209", "table of CIFAR-10 and CIFAR-100"),
           obstacle="it takes days of a GPU, and the published values were not available to us from a source that we "

@@ -93,8 +93,8 @@ def test_the_shared_bound_is_the_least_that_these_multipliers_prove():
     assert not check(dataclasses.replace(certificate, value=factor * (1 - 1e-6)), pair_graph(graph, (0, 2))).proved
 
 
-@pytest.mark.parametrize("mode", [Mode.NEURON, Mode.SPECTRAL])
-def test_convolutions_have_pairs_in_both_modes(mode):
+@pytest.mark.parametrize("mode", list(Mode))
+def test_convolutions_have_pairs_in_every_mode(mode):
     graph = image_classifier(2)
     found = search(graph, mode)
     assert found.mode is mode

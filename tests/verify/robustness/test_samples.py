@@ -62,6 +62,7 @@ def test_limit_and_scale(tmp_path):
     (X, Y[:3], "4 inputs take as many whole numbers as labels"),
     (X, np.eye(4)[:, :3], "one-hot"),
     (X, np.array(list("abcd")), "type <U1"),
+    (X.reshape((4, 3, 2)), Y + 1, r"(?s)do not fit .*2 labels .* 3 of sample 1"),
 ])
 def test_what_does_not_fit_is_refused(tmp_path, x, y, message):
     with pytest.raises(SamplesError, match=message):
