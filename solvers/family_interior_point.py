@@ -87,21 +87,19 @@ class _Run:
         if len(self.stages) == 1:
             return self.exchange(max_iterations)
         points = [stage.strictly_feasible() for stage in self.scaled.stages]
-        status = Status.OPTIMAL
         for k, stage in enumerate(self.scaled.stages):
             left = self.limits.time_limit - (time.perf_counter() - self.begin)
             run = _Run(stage, Limits(tolerance=_ROUGH, time_limit=max(left, 1e-3)), None)
             try:
-                run.exchange(max_iterations)
-            except KeyboardInterrupt:
-                status = Status.INTERRUPTED
-            points[k] = run.layout.point((1 - _INSIDE) * run.best + _INSIDE * run.start)
-            if status is Status.INTERRUPTED or left <= 0:
-                break
-        self.start = self.layout.vector(self.scaled.joined(points))
-        self.best = self.start.copy()
-        self._report()
-        return status if status is Status.INTERRUPTED else self.exchange(max_iterations)
+                with run.pool:
+                    run.exchange(max_iterations)
+            finally:
+                # Its best point so far, also when Ctrl-C was pressed.
+                points[k] = run.layout.point((1 - _INSIDE) * run.best + _INSIDE * run.start)
+                self.start = self.layout.vector(self.scaled.joined(points))
+                self.best = self.start.copy()
+                self._report()
+        return self.exchange(max_iterations)
 
     def exchange(self, max_iterations: int) -> Status:
         """Rounds of solving for some members, ever more accurately, and taking in those violated."""

@@ -24,6 +24,7 @@ from netgain.layers import (
     Relu,
 )
 from netgain.solvers import Limits, Status
+from netgain.solvers.family_interior_point import _Run
 from netgain.verify import CertificateError, check, lipschitz, load_certificate
 from netgain.verify.channelwise import ModeError
 from netgain.verify.lower_bound import WitnessSearch
@@ -202,3 +203,20 @@ def test_stopped_early_a_chain_returns_its_best_point() -> None:
     assert hurried.status is Status.TIME_LIMIT
     for solution in (stopped, hurried):
         assert problem.prove(solution) is not None
+
+
+def test_interrupted_while_stages_are_solved_alone_what_is_done_counts(monkeypatch) -> None:
+    graph = NETWORKS["three"]
+    problem, calls, exchange = spectral(graph, cuts(graph)), [], _Run.exchange
+
+    def counted(run, max_iterations):
+        calls.append(run)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return exchange(run, max_iterations)
+
+    monkeypatch.setattr(_Run, "exchange", counted)
+    stopped = problem.solve(LIMITS, None)
+    assert stopped.status is Status.INTERRUPTED
+    assert stopped.bound < problem.closed_form().bound
+    assert problem.prove(stopped) is not None
