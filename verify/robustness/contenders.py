@@ -19,6 +19,10 @@ Ahead = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """From places a and b to what v_a - v_b is at most on the region, strictly."""
 
 
+# Pairs of entries compared at a time.
+_TOGETHER = 4096
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Judged:
     """Of comparisons: `slope`, 0 or 1 where decided so, else nan; `idle`: where any slope would do; and of those that
@@ -42,13 +46,23 @@ class Contest:
         self._leads: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     def leads(self, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """What entries of window k lead others by at most, as a matrix, and which of them can win."""
+        """What entries of window k lead others by at most, as a matrix, and which of them can win.
+
+        Where it is known from the one that leads at the centre that one cannot, it has nan in the matrix.
+        """
         if k not in self._leads:
-            places = self.windows[k]
-            a, b = (side.ravel() for side in np.meshgrid(places, places, indexing="ij"))
-            most = self.ahead(a, b).reshape((len(places), len(places)))
+            places, size = self.windows[k], len(self.windows[k])
+            leader = max(range(size), key=lambda i: float(self.entries[places[i]].mid()))
+            # Most that never win are far behind what leads at the centre.
+            near = np.flatnonzero(self.ahead(places, np.repeat(places[leader], size)) >= 0)
+            most = np.full((size, size), np.nan)
+            for some in np.array_split(near, -(-len(near) ** 2 // _TOGETHER)):
+                a, b = np.meshgrid(some, near, indexing="ij")
+                most[a, b] = self.ahead(places[a.ravel()], places[b.ravel()]).reshape(a.shape)
             # Strictly, so that of entries that never differ one is left.
-            self._leads[k] = most, ~np.any(most < 0, axis=1)
+            able = np.zeros(size, dtype=bool)
+            able[near] = ~np.any(most[near] < 0, axis=1)
+            self._leads[k] = most, able
         return self._leads[k]
 
     def judged(self, rivals: Sequence[Rivals]) -> Judged:
