@@ -37,6 +37,8 @@ _TINY = 1e-300
 # Products of two such numbers do not overflow.
 _LARGE = 1e150
 _ROUNDING = 1e-12
+# A multiplier is as large as its interval is narrow.
+_NARROWEST = 2.0**-20
 
 
 class LocalError(ModelError):
@@ -159,7 +161,8 @@ class LocalNetwork:
     def slopes(self, zonotope: Zonotope, from_centre: bool, slack: float = 0.0) -> tuple[Ends, ...]:
         """By neurons the slopes between any two points of the region, or between its centre and any point.
 
-        **Arguments:** `slack`: by how much intervals that are no points are widened, within those of all inputs.
+        **Arguments:** `slack`: by how much intervals that are no points are widened, within those of all inputs; with
+        it none is narrower than solvers can take.
         """
         found: list[Ends] = []
         with precision(_BITS):
@@ -169,7 +172,8 @@ class LocalNetwork:
                                else slopes_between(layer, shape, *known.interval))
                 settled = np.where(known.any & np.isnan(known.slope), neurons.lower, known.slope)
                 least, most = (np.where(np.isnan(settled), end, settled) for end in (least, most))
-                given = np.where(least < most, slack, 0.0)
+                narrow = most - least < _NARROWEST
+                given = np.where(least < most, np.where(narrow & (slack > 0), _NARROWEST, slack), 0.0)
                 found.append((np.maximum(neurons.lower, least - given), np.minimum(neurons.upper, most + given)))
         return tuple(found)
 

@@ -137,6 +137,17 @@ def test_secants_of_one_neuron_are_its_gain_from_the_centre():
     assert gain.value == pytest.approx(2 / 3, rel=1e-6)
 
 
+def test_neurons_that_only_rounding_leaves_undecided_are_solved_for():
+    """On [0, 2], relu is linear, but no interval that is rounded outwards says so."""
+    graph = sequential((1,), [Affine(np.ones((1, 1))), Relu(), Affine(np.ones((1, 1)))])
+    network = LocalNetwork(graph)
+    zonotope = network.zonotope(network.centre(np.ones(1)), Region(RegionShape.BALL, 1.0))
+    (lower, upper), = network.slopes(zonotope, from_centre=True)
+    assert 0 < upper[0] - lower[0] < 1e-8
+    slopes = network.slopes(zonotope, from_centre=True, slack=1e-15)
+    assert LocalInequality(network, graph.digest, slopes).gain(np.ones(1), Limits()).value == pytest.approx(1, rel=1e-5)
+
+
 def test_stable_neurons_leave_the_rows_the_same_map():
     graph = residual()
     network = LocalNetwork(graph)
