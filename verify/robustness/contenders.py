@@ -18,7 +18,6 @@ from .local_layers import Rivals
 Ahead = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """From places a and b to what v_a - v_b is at most on the region, strictly."""
 
-
 # Pairs of entries compared at a time.
 _TOGETHER = 4096
 
