@@ -125,7 +125,7 @@ def lipschitz(
         if isinstance(realisation, Spectral) and realisation.interfaces:
             notes.append(f"Cut into {len(realisation.interfaces) + 1} stages, after "
                          f"{', '.join(map(repr, realisation.interfaces))}: whole it would take too much memory or "
-                         "time, and certify less.")
+                         "time. Other cuts may certify less.")
         announce(Stage.SOLVE)
         share = dataclasses.replace(limits, time_limit=0.8 * limits.time_limit)
         try:

@@ -7,7 +7,8 @@ matrix Q on the channels of v,
 
 if each of two smaller networks satisfies its half. Each half is an inequality for each frequency of a torus of its own
 (`netgain.verify.channelwise`), with strides of its own: v is zero outside its image on both. One metric for all
-frequencies is a restriction, so that fewer stages give lower bounds; matrices of all layers together give the lowest.
+frequencies is a restriction, so that fewer stages certify less as a rule. Not always: every stage sets v to zero
+outside its image anew, on a torus that need not hold the other stages' strides and windows.
 
 **Source:** dissipation inequalities joined by metrics on channels are those of Pauli, Gramlich, Allgoewer, arXiv
 2405.01125; there a stage is a state-space system in place of its frequency response, and a residual block is one stage.

@@ -110,7 +110,7 @@ def test_the_pieces_compute_the_network(name: str) -> None:
 
 
 @each
-def test_fewer_cuts_are_tighter_and_all_are_proved(name: str) -> None:
+def test_fewer_cuts_are_tighter_here_and_all_are_proved(name: str) -> None:
     graph = NETWORKS[name]
     bounds = {}
     for interfaces in choices(graph):
