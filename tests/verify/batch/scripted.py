@@ -25,8 +25,9 @@ REAL = supervision._command
 
 
 def scripted(job: Job, folder: Path) -> list[str]:
-    """In place of the `netgain` command."""
-    program = "import sys; exec(open(sys.argv[1]).read())"
+    """In place of the `netgain` command; hears SIGINT in the background too, as that does."""
+    program = ("import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+               "exec(open(sys.argv[1]).read())")
     return [sys.executable, "-S", "-c", program, job.model_argument, *job.arguments]
 
 
